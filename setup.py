@@ -1,0 +1,65 @@
+"""Packaging of the open on-prem agent, its gateway and the wire between them."""
+
+from pathlib import Path
+
+from setuptools import find_namespace_packages, setup
+
+HERE = Path(__file__).parent
+
+# Lower bounds are the versions the test suite runs against.
+TUNNEL = [
+    "attrs>=24.2",
+    "autobahn>=26.10",
+    "cryptography>=44",
+    "msgspec>=0.20",
+    "pyopenssl>=26.0",
+    "service-identity>=24.2",
+    "twisted[tls]>=26.10",
+    "zope.interface>=7.0",
+]
+AGENT = [
+    "httptools>=0.7",
+    "prometheus-client>=0.22",
+    "psycopg2-binary>=2.9.10",
+    "pydantic>=2.11",
+    "pyyaml>=6.0.2",
+    "treq>=25.5",
+    "txpostgres>=1.7",
+]
+TEST = [
+    "asyncssh>=2.20",
+    "coverage>=7.6",
+    "hypothesis>=6.130",
+    "import-linter>=2.3",
+    "mypy>=1.18",
+    "mypy-zope>=1.0.14",
+    "pymysql>=1.1.2",
+    "ruff>=0.13",
+    "types-PyYAML",
+]
+
+setup(
+    name="workato-agent",
+    version="0.1.0",
+    description="Open, self-hosted on-prem agent and the gateway it dials",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8")
+    if (HERE / "README.md").exists()
+    else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    # twisted.plugins is Twisted's own package: its folder here must hold no __init__.py.
+    packages=[
+        *find_namespace_packages(include=["workato_*"]),
+        "twisted.plugins",
+    ],
+    package_data={"workato_gateway.storage": ["schema/*.sql"], "": ["py.typed"]},
+    install_requires=[*TUNNEL, *AGENT],
+    extras_require={"test": TEST},
+    entry_points={
+        "console_scripts": [
+            "workato-agent = workato_agent.cli.main:main",
+            "workato-gateway = workato_gateway.cli.main:main",
+        ]
+    },
+)
