@@ -51,7 +51,7 @@ class _Map(msgspec.Struct, frozen=True, omit_defaults=True):
     """A payload map. Unknown members are ignored, so members can be added later."""
 
 
-class Limits(_Map):
+class Limits(_Map, frozen=True, omit_defaults=True):
     """What the sender of a HELLO accepts. Streams in number, the rest in bytes."""
 
     streams: int = 256
@@ -59,7 +59,7 @@ class Limits(_Map):
     map_size: int = 60 * 1024
 
 
-class Hello(_Map):
+class Hello(_Map, frozen=True, omit_defaults=True):
     """First frame of each side.
 
     :ivar versions: protocol versions the sender speaks, best first; the gateway's answer holds one.
@@ -77,14 +77,14 @@ class Hello(_Map):
     hold: float = 60.0
 
 
-class Goaway(_Map):
+class Goaway(_Map, frozen=True, omit_defaults=True):
     """The sender accepts no new stream; the open ones go on."""
 
     code: str
     message: str = ""
 
 
-class Profile(_Map):
+class Profile(_Map, frozen=True, omit_defaults=True):
     """A profile in the catalogue. ``ok`` is None while its health is unknown."""
 
     service: str
@@ -94,7 +94,7 @@ class Profile(_Map):
     ok: bool | None = None
 
 
-class Catalogue(_Map):
+class Catalogue(_Map, frozen=True, omit_defaults=True):
     """What an agent offers and who it is (``host``: its host name, ``since``: Unix seconds)."""
 
     profiles: tuple[Profile, ...] = ()
@@ -107,7 +107,7 @@ class Catalogue(_Map):
     since: float = 0.0
 
 
-class Open(_Map):
+class Open(_Map, frozen=True, omit_defaults=True):
     """A request's head. ``timeout`` in ms from now; ``path`` and ``query`` raw, as in HTTP."""
 
     service: str
@@ -122,14 +122,14 @@ class Open(_Map):
     request_id: str = ""
 
 
-class Head(_Map):
+class Head(_Map, frozen=True, omit_defaults=True):
     """A response's head."""
 
     status: int
     headers: Headers = ()
 
 
-class Trailers(_Map):
+class Trailers(_Map, frozen=True, omit_defaults=True):
     """Ends a response. ``bytes``: DATA bytes sent, checked by the receiver; ``elapsed`` in ms."""
 
     bytes: int = 0
@@ -138,7 +138,7 @@ class Trailers(_Map):
     elapsed: int = 0
 
 
-class Reset(_Map):
+class Reset(_Map, frozen=True, omit_defaults=True):
     """Ends a stream at once in both directions. ``code``: an ErrorCode or a problem's code."""
 
     code: str
