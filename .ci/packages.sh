@@ -1,0 +1,68 @@
+#!/bin/bash
+# packages.sh venv|test|bench: the Debian packages that this needs. Root gets the missing ones
+# installed; anybody else is told which they are.
+set -euo pipefail
+
+needed() { # needed PACKAGE FILE…: the package, unless one of the files is there
+    local package=$1 file
+    shift
+    for file; do [ -e "$file" ] && return; done
+    missing+=("$package")
+}
+
+missing=()
+shopt -s nullglob
+case ${1:-} in
+venv)
+    python=${PYTHON:-python3}
+    command -v "$python" >/dev/null || missing+=(python3)
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    ;;
+test)
+    needed postgresql /usr/lib/postgresql/*/bin/initdb
+    needed mariadb-server /usr/sbin/mariadbd
+    ;;
+bench)
+    needed postgresql /usr/lib/postgresql/*/bin/initdb
+    needed openssh-server /usr/sbin/sshd
+    needed openssh-client /usr/bin/ssh
+    needed wrk /usr/bin/wrk
+    ;;
+*)
+    echo "packages.sh venv|test|bench" >&2
+    exit 2
+    ;;
+esac
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+    echo "missing: ${missing[*]}" >&2
+    echo "install with: sudo apt-get install --no-install-recommends ${missing[*]}" >&2
+    exit 1
+fi
+echo "installing: ${missing[*]}"
+log=$(mktemp)
+# The servers are for throw-away instances of our own: Debian's must not start, sshd least of all.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod 755 $policy
+    trap 'rm -f $policy' EXIT
+fi
+export DEBIAN_FRONTEND=noninteractive
+install() { apt-get install -y --no-install-recommends "${missing[@]}" >"$log" 2>&1; }
+install || { apt-get update >>"$log" 2>&1 && install; } || {
+    tail -20 "$log" >&2
+    echo "apt-get could not install: ${missing[*]} (full log: $log)" >&2
+    exit 1
+}
+rm -f "$log"
+if [ -d /run/systemd/system ]; then
+    for package in "${missing[@]}"; do
+        case $package in
+        openssh-server) systemctl disable --quiet ssh.service ;;
+        postgresql) systemctl disable --quiet postgresql.service ;;
+        mariadb-server) systemctl disable --quiet mariadb.service ;;
+        esac
+    done
+fi
