@@ -43,7 +43,7 @@ def _to_bytes(text: str) -> bytes:
 class ActivationCode:
     """What a code carries.
 
-    :ivar authority: ``host`` or ``host:port`` of the gateway's tunnel listener (port 443 by default).
+    :ivar authority: ``host`` or ``host:port`` of the gateway's tunnel listener (443 by default).
     :ivar secret: 16 random bytes.
     :ivar ca_sha256: SHA-256 of the DER of the gateway's CA certificate. The gateway presents that
         certificate in its TLS chain: the agent accepts the connection when a certificate of the

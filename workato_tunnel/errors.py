@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class ErrorCode(StrEnum):
-    """Codes of RESET and GOAWAY. A RESET may also carry any code of :mod:`workato_tunnel.problems`."""
+    """Codes of RESET and GOAWAY. A RESET may also carry a code of :mod:`.problems`."""
 
     NO_ERROR = "no_error"
     PROTOCOL_ERROR = "protocol_error"
@@ -62,9 +62,17 @@ class StreamReset(TunnelError):
     :ivar remote: whether the peer ended it.
     """
 
-    def __init__(self, reason: str, message: str = "", detail: str = "", *, remote: bool = True) -> None:
+    def __init__(
+        self, reason: str, message: str = "", detail: str = "", *, remote: bool = True
+    ) -> None:
         super().__init__(f"{reason}: {message}" if message else reason)
         self.reason = reason
         self.message = message
         self.detail = detail
         self.remote = remote
+
+
+class HeadTooLarge(LocalProtocolError):
+    """A head, trailers or catalogue is larger than the peer takes. Nothing was sent."""
+
+    code = ErrorCode.FRAME_TOO_LARGE

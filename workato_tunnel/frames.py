@@ -25,6 +25,8 @@ U64: Final = struct.Struct("!Q")
 
 END: Final = 0x01
 """OPEN and DATA: the sender of this frame has no more DATA for the stream."""
+BLOCKED: Final = 0x02
+"""DATA: this frame used up the stream's credit and the sender has more."""
 SKIPPABLE: Final = 0x80
 """A receiver that does not know the frame's type ignores it instead of failing."""
 
@@ -47,19 +49,19 @@ class FrameType(IntEnum):
 Headers = tuple[tuple[str, str], ...]
 
 
-class _Map(msgspec.Struct, frozen=True, omit_defaults=True):
+class PayloadMap(msgspec.Struct, frozen=True, omit_defaults=True):
     """A payload map. Unknown members are ignored, so members can be added later."""
 
 
-class Limits(_Map, frozen=True, omit_defaults=True):
+class Limits(PayloadMap, frozen=True, omit_defaults=True):
     """What the sender of a HELLO accepts. Streams in number, the rest in bytes."""
 
     streams: int = 256
-    window: int = 256 * 1024
+    window: int = 128 * 1024
     map_size: int = 60 * 1024
 
 
-class Hello(_Map, frozen=True, omit_defaults=True):
+class Hello(PayloadMap, frozen=True, omit_defaults=True):
     """First frame of each side.
 
     :ivar versions: protocol versions the sender speaks, best first; the gateway's answer holds one.
@@ -77,14 +79,14 @@ class Hello(_Map, frozen=True, omit_defaults=True):
     hold: float = 60.0
 
 
-class Goaway(_Map, frozen=True, omit_defaults=True):
+class Goaway(PayloadMap, frozen=True, omit_defaults=True):
     """The sender accepts no new stream; the open ones go on."""
 
     code: str
     message: str = ""
 
 
-class Profile(_Map, frozen=True, omit_defaults=True):
+class Profile(PayloadMap, frozen=True, omit_defaults=True):
     """A profile in the catalogue. ``ok`` is None while its health is unknown."""
 
     service: str
@@ -94,7 +96,7 @@ class Profile(_Map, frozen=True, omit_defaults=True):
     ok: bool | None = None
 
 
-class Catalogue(_Map, frozen=True, omit_defaults=True):
+class Catalogue(PayloadMap, frozen=True, omit_defaults=True):
     """What an agent offers and who it is (``host``: its host name, ``since``: Unix seconds)."""
 
     profiles: tuple[Profile, ...] = ()
@@ -107,7 +109,7 @@ class Catalogue(_Map, frozen=True, omit_defaults=True):
     since: float = 0.0
 
 
-class Open(_Map, frozen=True, omit_defaults=True):
+class Open(PayloadMap, frozen=True, omit_defaults=True):
     """A request's head. ``timeout`` in ms from now; ``path`` and ``query`` raw, as in HTTP."""
 
     service: str
@@ -122,14 +124,14 @@ class Open(_Map, frozen=True, omit_defaults=True):
     request_id: str = ""
 
 
-class Head(_Map, frozen=True, omit_defaults=True):
+class Head(PayloadMap, frozen=True, omit_defaults=True):
     """A response's head."""
 
     status: int
     headers: Headers = ()
 
 
-class Trailers(_Map, frozen=True, omit_defaults=True):
+class Trailers(PayloadMap, frozen=True, omit_defaults=True):
     """Ends a response. ``bytes``: DATA bytes sent, checked by the receiver; ``elapsed`` in ms."""
 
     bytes: int = 0
@@ -138,7 +140,7 @@ class Trailers(_Map, frozen=True, omit_defaults=True):
     elapsed: int = 0
 
 
-class Reset(_Map, frozen=True, omit_defaults=True):
+class Reset(PayloadMap, frozen=True, omit_defaults=True):
     """Ends a stream at once in both directions. ``code``: an ErrorCode or a problem's code."""
 
     code: str
@@ -146,10 +148,10 @@ class Reset(_Map, frozen=True, omit_defaults=True):
     detail: str = ""
 
 
-M = TypeVar("M", bound=_Map)
+M = TypeVar("M", bound=PayloadMap)
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_decoders: Final[dict[type[_Map], msgspec.msgpack.Decoder[_Map]]] = {
+_decoders: Final[dict[type[PayloadMap], msgspec.msgpack.Decoder[PayloadMap]]] = {
     kind: msgspec.msgpack.Decoder(kind)
     for kind in (Hello, Goaway, Catalogue, Open, Head, Trailers, Reset)
 }
@@ -160,7 +162,7 @@ def encode(kind: int, stream: int, payload: bytes, flags: int = 0) -> bytes:
     return HEADER.pack(kind, flags, len(payload), stream) + payload
 
 
-def encode_map(kind: int, stream: int, payload: _Map, flags: int = 0) -> bytes:
+def encode_map(kind: int, stream: int, payload: PayloadMap, flags: int = 0) -> bytes:
     """A frame with a map. Raises RemoteProtocolError's sibling ValueError past MAX_PAYLOAD bytes."""
     packed = _encoder.encode(payload)
     if len(packed) > MAX_PAYLOAD:
