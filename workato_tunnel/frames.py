@@ -64,8 +64,9 @@ class Limits(PayloadMap, frozen=True, omit_defaults=True):
 class Hello(PayloadMap, frozen=True, omit_defaults=True):
     """First frame of each side.
 
-    :ivar versions: protocol versions the sender speaks, best first; the gateway's answer holds one.
-    :ivar session: the session's secret: in an agent's, the one to resume; in a gateway's, the one in force.
+    :ivar versions: versions the sender speaks, best first; the gateway's answer holds one.
+    :ivar session: the session's secret: in an agent's, the one to resume; in a gateway's, the one
+        in force.
     :ivar received: sequenced frames received in that session; absent where a session is new.
     :ivar software: name and version, for logs.
     :ivar hold: gateway only: seconds for which it keeps a session whose socket is gone.
@@ -163,7 +164,7 @@ def encode(kind: int, stream: int, payload: bytes, flags: int = 0) -> bytes:
 
 
 def encode_map(kind: int, stream: int, payload: PayloadMap, flags: int = 0) -> bytes:
-    """A frame with a map. Raises RemoteProtocolError's sibling ValueError past MAX_PAYLOAD bytes."""
+    """A frame with a map. Raises ValueError past MAX_PAYLOAD bytes."""
     packed = _encoder.encode(payload)
     if len(packed) > MAX_PAYLOAD:
         raise ValueError(f"a map of {len(packed)} bytes does not fit a frame")

@@ -1,7 +1,7 @@
 """What lets a session outlive its socket: counts, and the frames the peer may not have.
 
-Sequenced frames are numbered implicitly, in order, in each direction. The sender keeps a frame until
-an ACK covers it; after a cut both sides say how many they have and replay the rest.
+Sequenced frames are numbered implicitly, in order, in each direction. The sender keeps a frame
+until an ACK covers it; after a cut both sides say how many they have and replay the rest.
 """
 
 from __future__ import annotations
