@@ -1,0 +1,135 @@
+"""The store on SQLite: one file, one connection, one thread.
+
+WAL, so that the command line writes while the gateway reads; ``synchronous=FULL``, so that what was
+answered survives a power cut. A copy is made with SQLite's own backup (``sqlite3 FILE .backup``) at
+any time.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+from urllib.parse import quote
+
+from twisted.internet.interfaces import IReactorFromThreads
+
+from .interface import StoreError, Transaction
+from .migrate import migrate, shipped_migrations
+from .rows import SqliteTransaction
+from .threads import CallingThread, OwnThread, WorkThread
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT: Final = 5.0
+"""Seconds for which a writer waits for another process."""
+
+
+def thd_connect(path: Path, *, migrations_allowed: bool) -> sqlite3.Connection:
+    """Open an existing file. Raises StoreError, which names the file."""
+    try:
+        connection = sqlite3.connect(
+            f"file:{quote(str(path))}?mode=rw",
+            uri=True,
+            isolation_level=None,
+            timeout=BUSY_TIMEOUT,
+            cached_statements=256,
+        )
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: {error}; check that it exists and may be written") from error
+    try:
+        journal = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if journal != "wal":
+            raise StoreError("write-ahead logging is not possible here; use a local file system")
+        for pragma in ("synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
+            connection.execute(f"PRAGMA {pragma}")
+        migrate(connection, shipped_migrations(), allowed=migrations_allowed)
+    except (sqlite3.Error, StoreError) as error:
+        connection.close()
+        raise StoreError(f"{path}: {error}") from error
+    return connection
+
+
+def create_file(path: Path) -> None:
+    """An empty file that only its owner reads; SQLite gives the same mode to the files beside it.
+
+    Raises StoreError, also when it is there already.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
+
+
+class SqliteStore:
+    """A :class:`Store` on one file. Made by :meth:`open` or :meth:`open_here`."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, thread: WorkThread) -> None:
+        self._path = path
+        self._connection = connection
+        self._thread = thread
+        self._closed = False
+
+    @classmethod
+    async def open(cls, path: Path, reactor: IReactorFromThreads) -> SqliteStore:
+        """For the gateway: brings the schema up to date and works in a thread of its own.
+
+        Raises StoreError.
+        """
+        thread = OwnThread(reactor)
+        try:
+            connection = await thread.run(lambda: thd_connect(path, migrations_allowed=True))
+        except BaseException:
+            thread.stop()
+            raise
+        return cls(path, connection, thread)
+
+    @classmethod
+    def open_here(cls, path: Path, *, create: bool = False) -> SqliteStore:
+        """For commands and synchronous tests: works in the calling thread; every awaitable has its
+        result at once. The schema is brought up to date only with ``create``, so that a command of
+        a newer release doesn't change it under a running gateway. Raises StoreError.
+        """
+        if create:
+            create_file(path)
+        return cls(path, thd_connect(path, migrations_allowed=create), CallingThread())
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """See :class:`Store`."""
+        return await self._run("BEGIN", work)
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """See :class:`Store`."""
+        return await self._run("BEGIN IMMEDIATE", work)
+
+    async def close(self) -> None:
+        """See :class:`Store`. Does nothing the second time."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self._thread.run(self._connection.close)
+        finally:
+            self._thread.stop()
+
+    async def _run(self, begin: str, work: Callable[[Transaction], T]) -> T:
+        if self._closed:
+            raise StoreError(f"{self._path}: the store is closed")
+        return await self._thread.run(lambda: self._thd_transact(begin, work))
+
+    def _thd_transact(self, begin: str, work: Callable[[Transaction], T]) -> T:
+        connection = self._connection
+        try:
+            connection.execute(f"PRAGMA query_only = {int(begin == 'BEGIN')}")
+            connection.execute(begin)
+            try:
+                result = work(SqliteTransaction(connection))
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: {error}") from error
+        return result
