@@ -31,8 +31,8 @@ class Settings:
     """One side's choices. Sizes in bytes, times in seconds.
 
     ``streams`` and ``window`` are announced in HELLO: the peer may open that many streams at once
-    and send that much on each before it hears of us. ``budget`` bounds the sum of all credit given out;
-    what is left of it after ``streams * window`` goes to streams that need a wider window.
+    and send that much on each before it hears of us. ``budget`` bounds the sum of all credit given
+    out; what is left of it after ``streams * window`` goes to streams that need a wider window.
     """
 
     streams: int = field(default=256, validator=[ge(1), le(65536)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
 
 from ..errors import StreamReset
 from ..frames import Head, Trailers
@@ -40,7 +41,7 @@ class StreamTransport(Protocol):
     def send_head(self, head: Head) -> None: ...
 
     def write(self, data: bytes) -> None:
-        """Queue body bytes of any size; they leave as the peer's credit allows. No-op when closed."""
+        """Queue body bytes of any size; they leave as credit allows. No-op when closed."""
 
     def half_close(self) -> None:
         """No more body from this side (a request's end; either side of CONNECT)."""
@@ -58,7 +59,7 @@ class StreamTransport(Protocol):
         """Fires when less than the high-water mark is queued; at once when that is so now.
         Fails with StreamReset when the stream ends. Cancellable."""
 
-    def registerProducer(self, producer: object, streaming: bool) -> None:
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
         """A push producer is paused above 128 KiB queued and resumed below 64 KiB."""
 
     def unregisterProducer(self) -> None: ...
