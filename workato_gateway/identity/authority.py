@@ -132,7 +132,7 @@ def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
         raise
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -189,7 +189,6 @@ class Authority:
 
     def save(self, certificate: Path, key: Path) -> None:
         """Write both as PEM; the key is for its owner only."""
-        assert isinstance(self._key, ec.EllipticCurvePrivateKey)
         write_private(key, _key_pem(self._key))
         write_private(certificate, pem_of(self.certificate).encode("ascii"), 0o644)
 

@@ -1,0 +1,280 @@
+"""``gateway.yml``: read once into frozen objects; every error at once, each with its line."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from .addresses import IPNetwork, Listen, PublicUrl, parse_listen, parse_network, parse_public_url
+from .yaml_lines import Document, YamlError, parse
+
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SIZES: Final = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+
+
+class ConfigError(Exception):
+    """The file can't be used. Its text is one line for each thing that is wrong with it."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+def seconds_of(value: object) -> float:
+    """``30d``, ``12h``, ``5m``, ``90s`` or a number of seconds. Raises ValueError."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?) ?([smhdw]?)", str(value).strip())
+    if match is None or isinstance(value, bool):
+        raise ValueError("expected a duration such as 30d, 12h, 5m or 90s")
+    return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+def _size(value: object) -> object:
+    match = re.fullmatch(r"(\d{1,15}) ?(|KiB|MiB|GiB|TiB)", str(value).strip())
+    if match is None or isinstance(value, bool):
+        raise ValueError("expected a number of bytes, or one with KiB, MiB, GiB or TiB")
+    return int(match[1]) * _SIZES[match[2]]
+
+
+def _folder(info: ValidationInfo) -> Path:
+    folder: Path = (info.context or {})["folder"]
+    return folder
+
+
+def _resolved(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, str | Path) or value == "":
+        raise ValueError("expected a path")
+    return _folder(info) / value
+
+
+def _storage(value: object, info: ValidationInfo) -> Path:
+    scheme, _, rest = str(value).partition(":")
+    if scheme != "sqlite" or not rest or (rest.startswith("//") and not rest.startswith("///")):
+        raise ValueError("expected sqlite:///ABSOLUTE/PATH or sqlite:PATH beside this file")
+    return _folder(info) / rest.removeprefix("//")
+
+
+def _switch(value: object) -> object:
+    """YAML reads a bare ``off`` as false."""
+    return "off" if value is False else value
+
+
+def _form_of_tls(value: object) -> str:
+    return "pair" if isinstance(value, dict | BaseModel) else "word"
+
+
+Duration = Annotated[float, BeforeValidator(seconds_of)]
+Size = Annotated[int, BeforeValidator(_size)]
+FilePath = Annotated[Path, BeforeValidator(_resolved)]
+Network = Annotated[IPNetwork, BeforeValidator(parse_network)]
+Level = Literal["debug", "info", "warn", "error", "critical"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, validate_default=True
+    )
+
+
+class KeyPair(_Section):
+    """PEM files: the certificate with its chain, leaf first, and its key."""
+
+    certificate: FilePath
+    key: FilePath
+
+
+Tls = Annotated[
+    Annotated[Literal["own", "off"], Tag("word")] | Annotated[KeyPair, Tag("pair")],
+    Discriminator(_form_of_tls),
+    BeforeValidator(_switch),
+]
+
+
+class Tunnel(_Section):
+    """The listener for agents. Without a certificate of its own it uses one of the gateway's CA.
+
+    ``client_ca``: PEM bundle that agents' certificates are checked against; the CA by default.
+    ``session_hold``: for how long a session outlives its socket.
+    """
+
+    listen: Annotated[Listen, BeforeValidator(parse_listen)] = Listen("0.0.0.0", 8443)  # noqa: S104
+    certificate: FilePath | None = None
+    key: FilePath | None = None
+    client_ca: FilePath | None = None
+    session_hold: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
+
+    @model_validator(mode="after")
+    def _pair(self) -> Tunnel:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together: give both or none")
+        return self
+
+
+class Api(_Section):
+    """The listener for callers.
+
+    ``tls`` None: plain HTTP on a loopback address, the CA's certificate elsewhere.
+    """
+
+    listen: Annotated[Listen, BeforeValidator(parse_listen)] = Listen("127.0.0.1", 8080)
+    tls: Tls | None = None
+    trusted_proxies: tuple[Network, ...] = ()
+
+    @model_validator(mode="after")
+    def _never_plain_on_a_network(self) -> Api:
+        if self.tls == "off" and not self.listen.loopback and not self.trusted_proxies:
+            raise ValueError(
+                f"plain HTTP on {self.listen} would show tokens to the network: remove tls: off, "
+                "listen on 127.0.0.1, or name the TLS proxy in trusted_proxies"
+            )
+        return self
+
+    @property
+    def plain(self) -> bool:
+        """Plain HTTP, not TLS."""
+        return self.tls == "off" or (self.tls is None and self.listen.loopback)
+
+
+class Ca(_Section):
+    """The gateway's own authority. ``agent_lifetime``: of the certificates it gives to agents."""
+
+    certificate: FilePath = Path("ca.crt")
+    key: FilePath = Path("ca.key")
+    server: FilePath = Path("server.pem")
+    agent_lifetime: Annotated[Duration, Field(ge=600, le=825 * 86400)] = 30 * 86400.0
+
+
+class Limits(_Section):
+    """Bounds of what one gateway takes on.
+
+    :ivar streams_per_agent: calls in flight on one agent.
+    :ivar calls_per_token: calls in flight of one token.
+    :ivar connections: open sockets of callers.
+    :ivar body: bytes of one request's body; None: no bound, as bodies are streamed.
+    :ivar header_bytes: of one request's head.
+    :ivar tunnel_memory: bytes that all sessions together may have in flight.
+    :ivar enrolment_failures: wrong activation codes a minute and address.
+    """
+
+    streams_per_agent: Annotated[int, Field(ge=1, le=65536)] = 256
+    calls_per_token: Annotated[int, Field(ge=1)] = 1024
+    connections: Annotated[int, Field(ge=1)] = 8192
+    body: Annotated[Size, Field(ge=1)] | None = None
+    header_bytes: Annotated[Size, Field(ge=4096, le=1 << 20)] = 64 << 10
+    tunnel_memory: Annotated[Size, Field(ge=1 << 20)] = 512 << 20
+    enrolment_failures: Annotated[int, Field(ge=1)] = 10
+
+
+class Metrics(_Section):
+    """Who may read ``/metrics`` without a token; others need one with the scope ``admin``."""
+
+    allowed_networks: tuple[Network, ...] = (
+        ipaddress.ip_network("127.0.0.0/8"),
+        ipaddress.ip_network("::1/128"),
+    )
+
+
+class Logging(BaseModel):
+    """What is logged. Other keys are loggers, as ``workato_gateway.api: debug``."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Level]
+
+    level: Level = "info"
+    format: Literal["text", "json"] = "text"
+
+    @property
+    def levels(self) -> dict[str, Level]:
+        """Levels by logger."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Audit(_Section):
+    """The record of what administrators did. ``keep``: for how long."""
+
+    keep: Annotated[Duration, Field(ge=86400)] = 400 * 86400.0
+
+
+class Config(_Section):
+    """The whole file. ``drain``: seconds that calls in flight get when the gateway stops."""
+
+    public_url: Annotated[PublicUrl, BeforeValidator(parse_public_url)]
+    tunnel: Tunnel = Field(default_factory=dict, validate_default=True)
+    api: Api = Field(default_factory=dict, validate_default=True)
+    storage: Annotated[Path, BeforeValidator(_storage)] = Path("sqlite:gateway.db")
+    ca: Ca = Field(default_factory=dict, validate_default=True)
+    limits: Limits = Field(default_factory=dict, validate_default=True)
+    metrics: Metrics = Field(default_factory=dict, validate_default=True)
+    logging: Logging = Field(default_factory=dict, validate_default=True)
+    audit: Audit = Field(default_factory=dict, validate_default=True)
+    drain: Annotated[Duration, Field(ge=0, le=3600)] = 30.0
+
+
+def load(path: Path) -> Config:
+    """Read and check a file. Raises ConfigError with every error."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: is no UTF-8 text"]) from error
+    return read(text, path)
+
+
+def read(text: str, path: Path) -> Config:
+    """The config in a text; relative paths in it count from the folder of ``path``.
+
+    Raises ConfigError.
+    """
+    try:
+        document = parse(text)
+    except YamlError as error:
+        raise ConfigError([f"{path}:{error.line}: {error.message}"]) from error
+    if not isinstance(document.content, dict):
+        raise ConfigError([f"{path}:1: expected keys with values, as public_url: https://…"])
+    # A section that is written but empty is as one left out.
+    content = {key: {} if value is None else value for key, value in document.content.items()}
+    try:
+        return Config.model_validate(content, context={"folder": path.absolute().parent})
+    except ValidationError as error:
+        found = [_explained(details, document) for details in error.errors(include_url=False)]
+        raise ConfigError([f"{path}:{line}: {text}" for line, text in sorted(found)]) from error
+
+
+def _explained(details: ErrorDetails, document: Document) -> tuple[int, str]:
+    """The line of an error, and its path with what is wrong."""
+    place = tuple(part for part in details["loc"] if part not in ("word", "pair"))
+    name = ".".join(str(part) for part in place) or "the file"
+    kind, message = details["type"], details["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        known = _known_keys(place[:-1])
+        close = difflib.get_close_matches(str(place[-1]), known, 1)
+        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
+        message = f"unknown key; {hint}"
+    elif kind == "missing":
+        message = "is missing"
+    return document.line_of(place), f"{name}: {message}"
+
+
+def _known_keys(place: tuple[int | str, ...]) -> list[str]:
+    """The keys of the section at a path."""
+    section: type[BaseModel] = Config
+    for part in place:
+        annotation = section.model_fields[str(part)].annotation
+        section = annotation if isinstance(annotation, type) else KeyPair
+    return list(section.model_fields)
