@@ -1,0 +1,120 @@
+"""Profiles of the ``http`` section."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Final
+
+from pydantic import Field, field_validator, model_validator
+
+from .fields import ConfigPath, Model, Seconds, Text, refuse, split_url
+from .policies import HttpPolicy
+from .profiles import ProfileConfig
+from .secrets import Secret
+
+_RULES: Final = ("methods", "paths")
+
+
+class HttpOptions(Model):
+    """Keys of the section: the defaults of its profiles."""
+
+    trust_all: bool = Field(False, alias="trustAll")
+    verify_host: bool = Field(True, alias="verifyHost")
+
+
+class BasicAuth(Model):
+    """RFC 7617."""
+
+    username: Text
+    password: Secret
+
+    @field_validator("username")
+    @classmethod
+    def _colon(cls, value: str) -> str:
+        if ":" in value:
+            refuse("a user name for basic authentication holds no colon")
+        return value
+
+
+class HttpAuth(Model):
+    """The credentials that the agent adds to each request: one of the kinds."""
+
+    later: ClassVar[Mapping[str, str]] = {
+        "ntlm": "this version has basic and bearer",
+        "certificate": "this version has basic and bearer",
+    }
+
+    basic: BasicAuth | None = None
+    bearer: Secret | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> HttpAuth:
+        if (self.basic is None) == (self.bearer is None):
+            refuse("expected one of basic and bearer")
+        return self
+
+
+class HttpProfile(ProfileConfig):
+    """An HTTP application.
+
+    :ivar base_url: what a caller's path is appended to; without a slash at its end.
+    :ivar ca: PEM file to trust instead of the system's store.
+    :ivar trust_all: verify nothing. ``verify_host``: verify the certificate's name.
+    :ivar timeout: seconds to connect.
+    """
+
+    service: ClassVar[str] = "http"
+    options: ClassVar[type[Model] | None] = HttpOptions
+
+    base_url: Text
+    auth: HttpAuth | None = None
+    ca: ConfigPath | None = None
+    trust_all: bool = Field(False, alias="trustAll")
+    verify_host: bool = Field(True, alias="verifyHost")
+    follow_redirects: bool = False
+    timeout: Seconds = 30
+    policy: HttpPolicy = HttpPolicy()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_rules(cls, data: object) -> object:
+        """``methods`` and ``paths`` may stand in the profile itself: they are policy too."""
+        if not isinstance(data, dict) or not any(key in data for key in _RULES):
+            return data
+        policy = data.get("policy") or {}
+        if not isinstance(policy, dict):
+            return data
+        for key in _RULES:
+            if key in data and key in policy:
+                refuse("given in the policy as well", "keep one of the two", at=key)
+        moved = {key: data[key] for key in _RULES if key in data}
+        kept = {key: value for key, value in data.items() if key not in _RULES}
+        return {**kept, "policy": {**policy, **moved}}
+
+    @field_validator("base_url")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        parts = split_url(value, ("http", "https"), "https://crm.intra/api")
+        if parts.username is not None or parts.password is not None:
+            refuse("expected a URL without credentials", "write them under auth: {basic: …}")
+        if parts.query or parts.fragment:
+            refuse("expected a URL without query or fragment")
+        return value.rstrip("/")
+
+    @field_validator("ca")
+    @classmethod
+    def _ca(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            refuse("there is no such file", "expected a CA's certificate in PEM form")
+        return value
+
+    def remarks(self) -> tuple[str, ...]:
+        """Says where verification is off."""
+        if not self.base_url.startswith("https:"):
+            return ()
+        if self.trust_all:
+            return ("trustAll is on: its certificate is not verified at all",)
+        if not self.verify_host:
+            return ("verifyHost is off: its certificate's name is not verified",)
+        return ()

@@ -1,0 +1,133 @@
+"""The sections that hold the agent's own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from .fields import ConfigPath, LoopbackAddress, Model, Port, Size, Text, refuse, split_url
+from .secrets import Secret
+
+DEFAULT_IDENTITY: Final = Path("/var/lib/workato-agent")
+MAX_SOCKET_PATH: Final = 107
+
+Level = Literal["debug", "info", "warn", "error", "critical"]
+_LEVELS: Final = {"warning": "warn", "trace": "debug", "fatal": "critical"}
+
+
+def _level(value: object) -> object:
+    if isinstance(value, str):
+        return _LEVELS.get(value.lower(), value.lower())
+    return value
+
+
+LevelField = Annotated[Level, BeforeValidator(_level)]
+
+
+class ConfigOptions(Model):
+    """``config``: how the file itself is treated."""
+
+    auto_reload: bool = Field(True, alias="autoReload")
+
+
+class GatewayOptions(Model):
+    """``gateway``: where the tunnel goes. Left out, ``url`` and ``ca`` come from the identity."""
+
+    url: Text | None = None
+    ca: ConfigPath | None = None
+    identity: ConfigPath = DEFAULT_IDENTITY
+
+    @field_validator("url")
+    @classmethod
+    def _wss(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if value.startswith("ws://"):
+            refuse("the tunnel is never plain text: expected wss://")
+        parts = split_url(value, ("wss",), "wss://gateway.example:8443/tunnel")
+        if parts.username is not None or parts.query or parts.fragment:
+            refuse("expected a URL without credentials, query or fragment")
+        return value if parts.path.strip("/") else f"{value.rstrip('/')}/tunnel"
+
+    @field_validator("ca")
+    @classmethod
+    def _ca(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            refuse("there is no such file", "expected a CA's certificate in PEM form")
+        return value
+
+
+class ProxyOptions(Model):
+    """``proxy``: the HTTP proxy through which the tunnel is dialled (CONNECT)."""
+
+    host: Text
+    port: Port
+    username: Text | None = None
+    password: Secret | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> ProxyOptions:
+        if self.password is not None and self.username is None:
+            refuse("a password without a username", "add username")
+        return self
+
+
+class ServerOptions(Model):
+    """``server``: read so that existing files load; nothing in this version needs a class path."""
+
+    classpath: str | None = None
+
+
+class LoggingOptions(Model):
+    """``logging``: ``level`` for all, ``loggers`` for those named as further keys of the section.
+
+    Without ``path`` the log goes to standard error; with it to a file, rotated at ``max_size``.
+    """
+
+    level: LevelField = "info"
+    format: Literal["text", "json"] = "text"
+    path: ConfigPath | None = None
+    max_size: Annotated[Size, Field(ge=4096)] = 64 * 2**20
+    keep: Annotated[int, Field(ge=1, le=1000)] = 5
+    loggers: Mapping[Text, LevelField] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_loggers(cls, data: object) -> object:
+        if not isinstance(data, dict) or "loggers" in data:
+            return data
+        known = cls.model_fields.keys()
+        options = {key: value for key, value in data.items() if key in known}
+        loggers = {key: value for key, value in data.items() if key not in known}
+        return {**options, "loggers": loggers}
+
+
+class AuditOptions(Model):
+    """``audit``: the local record of calls. ``path`` defaults to a folder within the identity's."""
+
+    path: ConfigPath | None = None
+    max_size: Annotated[Size, Field(ge=4096)] = 64 * 2**20
+    keep: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """How many full files are kept beside the one being written."""
+
+
+class MetricsOptions(Model):
+    """``metrics``: Prometheus metrics over plain HTTP on this machine; off without ``listen``."""
+
+    listen: LoopbackAddress | None = None
+
+
+class StatusOptions(Model):
+    """``status``: the socket that ``workato-agent status`` asks."""
+
+    socket: ConfigPath | None = None
+
+    @field_validator("socket")
+    @classmethod
+    def _length(cls, value: Path | None) -> Path | None:
+        if value is not None and len(str(value).encode()) > MAX_SOCKET_PATH:
+            refuse(f"a socket's path has at most {MAX_SOCKET_PATH} bytes")
+        return value

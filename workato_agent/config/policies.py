@@ -1,0 +1,213 @@
+"""What a profile's policy may say, parsed into values that the dispatcher and the services read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, ClassVar, Final
+
+from attrs import frozen
+from pydantic import BeforeValidator, Field, PlainValidator, field_validator
+from pydantic.functional_serializers import PlainSerializer
+
+from .errors import suggestion
+from .fields import Model, Size, Text, refuse
+
+DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_MINUTES: Final = 24 * 60
+
+
+@frozen
+class Window:
+    """A weekly time window in local time.
+
+    :ivar days: days on which it opens, Monday is 0.
+    :ivar start: minute of the day on which it opens.
+    :ivar end: minute at which it has closed; not above ``start`` means on the next day.
+    """
+
+    text: str
+    days: frozenset[int]
+    start: int
+    end: int
+
+    @classmethod
+    def parse(cls, text: str) -> Window:
+        """``Mon-Fri 08:00-18:00``, ``Sat,Sun``, ``22:00-06:00``. Raises ValueError."""
+        words = text.lower().split()
+        if not 1 <= len(words) <= 2:
+            raise ValueError
+        hours = words.pop() if ":" in words[-1] else "00:00-24:00"
+        match = re.fullmatch(r"(\d{1,2}):(\d\d)-(\d{1,2}):(\d\d)", hours)
+        if match is None or len(words) > 1:
+            raise ValueError
+        start_hour, start_minute, end_hour, end_minute = map(int, match.groups())
+        start, end = start_hour * 60 + start_minute, end_hour * 60 + end_minute
+        if start >= _MINUTES or end > _MINUTES or max(start_minute, end_minute) > 59:
+            raise ValueError
+        return cls(text, _days(words[0]) if words else frozenset(range(7)), start, end)
+
+    def contains(self, now: datetime) -> bool:
+        """Whether the window is open. ``now`` is in the agent's local time."""
+        minute, today = now.hour * 60 + now.minute, now.weekday()
+        if self.start < self.end:
+            return today in self.days and self.start <= minute < self.end
+        if minute >= self.start:
+            return today in self.days
+        return minute < self.end and (today - 1) % 7 in self.days
+
+
+def _days(text: str) -> frozenset[int]:
+    days: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        start = DAYS.index(first[:3]) if _is_day(first) else -1
+        end = DAYS.index(last[:3]) if _is_day(last) else -1
+        if start < 0 or (dash and end < 0):
+            raise ValueError
+        span = (end - start) % 7 if dash else 0
+        days.update((start + step) % 7 for step in range(span + 1))
+    return frozenset(days)
+
+
+def _is_day(word: str) -> bool:
+    full = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+    return word in DAYS or word in full
+
+
+@frozen
+class PathPattern:
+    """A pattern of URL paths: ``*`` within a segment, ``**`` across segments.
+
+    ``/api/**`` is ``/api`` and all beneath it. Matching is of decoded paths with a leading slash.
+    """
+
+    text: str
+    expression: re.Pattern[str]
+
+    @classmethod
+    def parse(cls, text: str) -> PathPattern:
+        """Raises ValueError unless the pattern begins with a slash."""
+        if not text.startswith("/") or re.search(r"[\x00-\x20?#\\]|//|/\.\.?(/|$)", text):
+            raise ValueError
+        body, beneath = (text[:-3], "(?:/.*)?") if text.endswith("/**") else (text, "")
+        parts = re.split(r"(\*{2,}|\*)", body)
+        translated = "".join(
+            ".*" if part.startswith("**") else "[^/]*" if part == "*" else re.escape(part)
+            for part in parts
+        )
+        return cls(text, re.compile(translated + beneath, re.DOTALL))
+
+    def matches(self, path: str) -> bool:
+        """Whether the whole path is covered."""
+        return self.expression.fullmatch(path) is not None
+
+
+def _window(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return Window.parse(value)
+        except ValueError:
+            refuse("expected a weekly window", "for example 'Mon-Fri 08:00-18:00'")
+    return value if isinstance(value, Window) else refuse("expected text")
+
+
+def _path_pattern(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return PathPattern.parse(value)
+        except ValueError:
+            refuse("expected a path pattern that begins with /", "for example /api/**")
+    return value if isinstance(value, PathPattern) else refuse("expected text")
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+_as_text = PlainSerializer(lambda value: value.text, return_type=str)
+
+WindowField = Annotated[Window, PlainValidator(_window, json_schema_input_type=str), _as_text]
+PathPatternField = Annotated[
+    PathPattern, PlainValidator(_path_pattern, json_schema_input_type=str), _as_text
+]
+Method = Annotated[str, BeforeValidator(_upper), Field(pattern=r"^[A-Z][A-Z0-9_-]{0,31}$")]
+
+
+class Policy(Model):
+    """What a customer allows of a profile. A rule that is left out (None) allows everything.
+
+    ``operations`` and ``windows`` hold for every service and are enforced before it is called, as
+    are ``methods`` and ``paths`` of http; the rest is the service's to enforce.
+    """
+
+    known_operations: ClassVar[tuple[str, ...]] = ()
+
+    operations: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    windows: Annotated[tuple[WindowField, ...], Field(min_length=1)] | None = None
+    max_bytes: Size | None = None
+    """The most bytes that one call may bring out of, or into, the target."""
+
+    @field_validator("operations")
+    @classmethod
+    def _known(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for operation in value or ():
+            if cls.known_operations and operation not in cls.known_operations:
+                refuse(
+                    f"there is no operation '{operation}'",
+                    suggestion(operation, cls.known_operations)
+                    or f"expected some of {', '.join(cls.known_operations)}",
+                )
+        return value
+
+
+class DatabasePolicy(Policy):
+    """Policy of a database profile. ``max_rows``: the most rows of one result."""
+
+    known_operations: ClassVar[tuple[str, ...]] = (
+        "query",
+        "execute",
+        "batch",
+        "call",
+        "load",
+        "schema",
+        "queries",
+        "sessions",
+    )
+    later: ClassVar[Mapping[str, str]] = {
+        "tables": "this version can't limit tables: grant them to the database user instead",
+        "adhoc": "this version has no named queries yet: leave 'execute' out of operations instead",
+    }
+
+    read_only: bool = False
+    max_rows: Annotated[int, Field(ge=1)] | None = None
+
+
+class FilesPolicy(Policy):
+    """Policy of a folder. ``patterns``: globs of the file names that may be touched."""
+
+    known_operations: ClassVar[tuple[str, ...]] = (
+        "list",
+        "stat",
+        "read",
+        "write",
+        "delete",
+        "append",
+        "move",
+        "copy",
+        "folders",
+        "csv",
+        "watch",
+    )
+
+    patterns: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+
+
+class HttpPolicy(Policy):
+    """Policy of an HTTP application. ``methods`` and ``paths`` may stand in the profile as well."""
+
+    known_operations: ClassVar[tuple[str, ...]] = ("request",)
+
+    methods: Annotated[frozenset[Method], Field(min_length=1)] | None = None
+    paths: Annotated[tuple[PathPatternField, ...], Field(min_length=1)] | None = None

@@ -1,0 +1,53 @@
+"""The sections of config.yml: one line for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from .database import DatabaseProfile
+from .fields import Model
+from .files import FilesProfile
+from .http import HttpProfile
+from .options import (
+    AuditOptions,
+    ConfigOptions,
+    GatewayOptions,
+    LoggingOptions,
+    MetricsOptions,
+    ProxyOptions,
+    ServerOptions,
+    StatusOptions,
+)
+from .profiles import ProfileConfig
+
+OPTIONS: Final[Mapping[str, type[Model]]] = {
+    "config": ConfigOptions,
+    "gateway": GatewayOptions,
+    "proxy": ProxyOptions,
+    "server": ServerOptions,
+    "logging": LoggingOptions,
+    "audit": AuditOptions,
+    "metrics": MetricsOptions,
+    "status": StatusOptions,
+}
+
+PROFILES: Final[Mapping[str, type[ProfileConfig]]] = {
+    "database": DatabaseProfile,
+    "files": FilesProfile,
+    "http": HttpProfile,
+}
+
+NOT_SERVED: Final = (
+    "command_line_scripts",
+    "extensions",
+    "jms",
+    "kafka",
+    "ldap",
+    "ntlm",
+    "sap",
+    "saprfc",
+    "secrets",
+    "tcp",
+)
+"""Sections of the documented format for which this version has no service."""
