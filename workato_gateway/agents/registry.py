@@ -7,7 +7,6 @@ sent now would reach the agent.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final
 
 from attrs import define, field
 from twisted.logger import Logger
@@ -16,8 +15,6 @@ from workato_tunnel.errors import ErrorCode
 from workato_tunnel.frames import Catalogue, Open
 from workato_tunnel.tx.session import Session
 from workato_tunnel.tx.transport import StreamReceiver, StreamTransport
-
-_NO_CHANGE: Final[Callable[["LiveAgent"], None]] = lambda _agent: None
 
 
 @define(eq=False)
@@ -77,8 +74,8 @@ class LiveAgent:
 class Registry:
     """All live agents. ``joined`` and ``left`` are told of each session's begin and end."""
 
-    joined: Callable[[LiveAgent], None] = _NO_CHANGE
-    left: Callable[[LiveAgent], None] = _NO_CHANGE
+    joined: Callable[[LiveAgent], None] = field(default=lambda _live: None)
+    left: Callable[[LiveAgent], None] = field(default=lambda _live: None)
     duplicate_logins: int = 0
     _by_secret: dict[bytes, LiveAgent] = field(factory=dict, init=False)
     _by_group: dict[str, list[LiveAgent]] = field(factory=dict, init=False)

@@ -78,8 +78,8 @@ class RenewalCall:
         self._stream.finish(Trailers())
 
     def _failed(self, failure: Failure) -> None:
-        if failure.check(Problem):
-            problem = failure.value
+        problem = failure.value
+        if isinstance(problem, Problem):
             self._stream.reset(problem.code, problem.detail, problem.hint or "")
         elif not self._stream.closed:
             self._log.failure("A certificate could not be renewed", failure=failure)

@@ -12,19 +12,14 @@ import os
 import socket
 import struct
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from autobahn.twisted.websocket import WebSocketServerProtocol
+from autobahn.twisted.websocket import WebSocketAdapterProtocol
 from twisted.internet.interfaces import IPushProducer
 from twisted.protocols.policies import ProtocolWrapper
 from websockets.speedups import apply_mask
 
 from workato_tunnel.settings import MAX_MESSAGE
-
-if TYPE_CHECKING:
-    _Base = WebSocketServerProtocol
-else:
-    _Base = object
 
 PING_INTERVAL: Final = 15.0
 PING_TIMEOUT: Final = 10.0
@@ -56,7 +51,7 @@ OPTIONS: Final[dict[str, Any]] = {
 """Autobahn's limits are off by default; these are ours (``setProtocolOptions``)."""
 
 
-class TunnelWebSocket(_Base):
+class TunnelWebSocket(WebSocketAdapterProtocol):
     """Mix-in before Autobahn's client or server protocol. Subclasses say what a message does.
 
     :ivar round_trip: seconds between the last ping and its pong, None before the first.
@@ -100,7 +95,7 @@ class TunnelWebSocket(_Base):
         ping_deadline: Any = self.autoPingTimeoutCall
         if ping_deadline is not None:
             # A byte received is a sign of life, even in the middle of a frame.
-            self._cancelAutoPingTimeoutCall()  # type: ignore[no-untyped-call]
+            self._cancelAutoPingTimeoutCall()
         if self._held:
             self._held.append(data)
             self._held_size += len(data)
