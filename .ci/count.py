@@ -1,7 +1,7 @@
 """count.py LOG [FAILED STEP …]: the last line of a CI run, from what trial counted.
 
-A skipped test or one marked as expected to fail has shown nothing, so it counts as failed; so does
-a step that failed without a failing test (lint, a test run that broke off), and a run without tests.
+A skipped test or one marked as expected to fail has shown nothing, so it counts as failed; so do
+a step that failed without a failing test (lint, a run that broke off) and a run with no tests.
 """
 
 import re

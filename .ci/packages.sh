@@ -24,6 +24,7 @@ test)
     ;;
 bench)
     needed postgresql /usr/lib/postgresql/*/bin/initdb
+    needed nginx /usr/sbin/nginx
     needed openssh-server /usr/sbin/sshd
     needed openssh-client /usr/bin/ssh
     needed wrk /usr/bin/wrk
@@ -60,6 +61,7 @@ rm -f "$log"
 if [ -d /run/systemd/system ]; then
     for package in "${missing[@]}"; do
         case $package in
+        nginx) systemctl disable --quiet nginx.service ;;
         openssh-server) systemctl disable --quiet ssh.service ;;
         postgresql) systemctl disable --quiet postgresql.service ;;
         mariadb-server) systemctl disable --quiet mariadb.service ;;

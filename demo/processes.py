@@ -42,7 +42,7 @@ def command(name: str) -> str:
 
 
 def run(argv: Sequence[str], *, cwd: Path, seconds: float = 60) -> str:
-    """The standard output of a command that ends by itself. Raises ProgramError with all it printed."""
+    """The standard output of a command that ends by itself. ProgramError has all it printed."""
     try:
         done = subprocess.run(
             argv,

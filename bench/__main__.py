@@ -1,0 +1,56 @@
+"""``make bench``: ``python -m bench [--peers] [FAMILY …]``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from demo.processes import ProgramError
+
+from . import agent, beside, bulk, calls, links, memory, rows
+from .results import Result, save, table
+from .site import Site
+
+FAMILIES: dict[str, Callable[[Site], list[Result]]] = {
+    "calls": calls.measure,
+    "bulk": bulk.measure,
+    "rows": rows.measure,
+    "beside": beside.measure,
+    "links": links.measure,
+    "memory": memory.measure,
+    "agent": agent.measure,
+}
+
+
+def main() -> int:
+    """Measure, print the table, write results.json; 1 when a target is missed."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--peers", action="store_true", help="only the peers, nothing of ours")
+    parser.add_argument("family", nargs="*", help=f"of: {', '.join(FAMILIES)} (default: all)")
+    options = parser.parse_args()
+    unknown = [family for family in options.family if family not in FAMILIES]
+    if unknown:
+        parser.error(f"no such figures: {', '.join(unknown)} (there are: {', '.join(FAMILIES)})")
+    results: list[Result] = []
+    site = Site(options.peers)
+    try:
+        for family in options.family or FAMILIES:
+            began = time.monotonic()
+            results += FAMILIES[family](site)
+            print(f"{family}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    except ProgramError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    finally:
+        site.close()
+        if results:
+            save(results, Path(__file__).with_name("results.json"))
+            print(table(results))
+    return 1 if any(result.met is False for result in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""What is measured, in one folder: the target, the peers, and a gateway with its agent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from attrs import define, field
+
+from demo.deployment import Deployment
+from demo.processes import Background, free_port
+
+from .peers import Way, start_asyncssh, start_ssh, start_target
+from .postgres import PASSWORD, start_postgres
+
+GROUP = "bench"
+MIB = 1024 * 1024
+BULK = 1024 * MIB
+PART = 256 * MIB
+
+
+def _new_folder() -> Path:
+    """In memory where there is room, so that the disk is not what is measured."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 6 * 1024 * MIB
+    folder = Path(tempfile.mkdtemp(prefix="onprem-bench-", dir=memory if roomy else None))
+    # Servers that refuse root run as nobody and have to get in.
+    folder.chmod(0o755)
+    return folder
+
+
+@define
+class Site:
+    """Starts each thing when it is first asked for, and stops all of them.
+
+    :ivar peers_only: measure nothing of ours.
+    """
+
+    peers_only: bool
+    folder: Path = field(factory=_new_folder)
+    _running: list[Background] = field(factory=list)
+    _deployments: list[Deployment] = field(factory=list)
+    _target: int | None = None
+    _postgres: int | None = None
+    _ways: dict[str, Way] = field(factory=dict)
+    _ours: Deployment | None = None
+
+    @property
+    def bulk_file(self) -> Path:
+        """1 GiB."""
+        self.target()
+        return self.folder / "files" / "bulk.bin"
+
+    def target(self) -> int:
+        """nginx's port; its files are those that the agent's ``files`` profile serves."""
+        if self._target is None:
+            files = self.folder / "files"
+            files.mkdir()
+            for name, size in (("bulk.bin", BULK), ("part.bin", PART)):
+                block = os.urandom(MIB)
+                with (files / name).open("wb") as output:
+                    for _ in range(size // MIB):
+                        output.write(block)
+            nginx, self._target = start_target(self.folder)
+            self._running.append(nginx)
+        return self._target
+
+    def postgres(self) -> int:
+        """PostgreSQL's port."""
+        if self._postgres is None:
+            server, self._postgres = start_postgres(self.folder)
+            self._running.append(server)
+        return self._postgres
+
+    def ways(self) -> dict[str, Way]:
+        """All the ways, by name; ``ours`` is the last."""
+        if not self._ways:
+            ssh, processes = start_ssh(self.folder, self.target())
+            self._running += processes
+            asyncssh, processes = start_asyncssh(self.folder, self.target())
+            self._running += processes
+            direct = Way("direct", self.target())
+            self._ways = {way.name: way for way in (direct, ssh, asyncssh)}
+        if self.peers_only:
+            return self._ways
+        return {**self._ways, "ours": self.ours()}
+
+    def ours(self) -> Way:
+        """The way through the deployment that most figures share."""
+        return through(self.deployment())
+
+    def deployment(self) -> Deployment:
+        """That deployment."""
+        if self._ours is None:
+            self._ours = self.deploy("ours")
+        return self._ours
+
+    def deploy(self, name: str, tunnel: int | None = None, relay: int | None = None) -> Deployment:
+        """A new gateway and agent, connected; through a relay where its port is given."""
+        folder = self.folder / name
+        folder.mkdir()
+        deployment = Deployment(
+            folder, GROUP, self._sections(), public_port=relay, tunnel_port=tunnel or free_port()
+        )
+        self._deployments.append(deployment)
+        deployment.start()
+        return deployment
+
+    def relay(self, listen: int, target: int, rate: float, delay: float, window: int) -> Background:
+        """A slow link before ``target`` (see :mod:`bench.relay`)."""
+        relay = Background.start(
+            f"relay-{listen}",
+            [sys.executable, "-m", "bench.relay", *map(str, (listen, target, rate, delay, window))],
+            cwd=self.folder,
+            environment={"PYTHONPATH": str(Path(__file__).parent.parent)},
+        )
+        self._running.append(relay)
+        relay.wait_for_port(listen)
+        return relay
+
+    def keep(self, processes: list[Background]) -> None:
+        """Stop these with the site."""
+        self._running += processes
+
+    def close(self) -> None:
+        """Stop everything and remove the folder."""
+        for deployment in self._deployments:
+            deployment.stop()
+        for process in self._running:
+            process.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _sections(self) -> str:
+        return f"""
+http:
+  target:
+    base_url: http://127.0.0.1:{self.target()}
+files:
+  data:
+    base: {self.folder}/files
+database:
+  warehouse:
+    adapter: postgresql
+    host: 127.0.0.1
+    port: {self.postgres()}
+    database: postgres
+    username: bench
+    password: {PASSWORD}
+"""
+
+
+def through(deployment: Deployment) -> Way:
+    """The way through a deployment; its token covers everything."""
+    token = deployment.token("bench", "*:*:*:*")
+    prefix = f"/v1/groups/{GROUP}"
+    pids = tuple(
+        process.pid for process in (deployment.gateway, deployment.agent) if process is not None
+    )
+    return Way(
+        "ours",
+        deployment.api_port,
+        (("Authorization", f"Bearer {token}"), ("X-Timeout", "3600")),
+        small=f"{prefix}/http/target/small",
+        bulk=f"{prefix}/files/data/content/bulk.bin",
+        upload=f"{prefix}/files/data/content/upload.bin",
+        pids=pids,
+    )
