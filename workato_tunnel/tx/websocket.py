@@ -17,6 +17,7 @@ from typing import Any, Final
 from autobahn.twisted.websocket import WebSocketAdapterProtocol
 from twisted.internet.interfaces import IPushProducer
 from twisted.protocols.policies import ProtocolWrapper
+from twisted.python.failure import Failure
 from websockets.speedups import apply_mask
 
 from workato_tunnel.settings import MAX_MESSAGE
@@ -55,9 +56,11 @@ class TunnelWebSocket(WebSocketAdapterProtocol):
     """Mix-in before Autobahn's client or server protocol. Subclasses say what a message does.
 
     :ivar round_trip: seconds between the last ping and its pong, None before the first.
+    :ivar lost_reason: why the transport was lost, where TLS may have its own words for it.
     """
 
     round_trip: float | None = None
+    lost_reason: Failure | None = None
     transport: Any
 
     def __init__(self) -> None:
@@ -82,6 +85,10 @@ class TunnelWebSocket(WebSocketAdapterProtocol):
         self, sent: int, _seq: int, received: int, _rtt: int, _payload: bytes
     ) -> None:
         self.round_trip = max(0.0, (received - sent) / 1e9)
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.lost_reason = reason
+        super().connectionLost(reason)
 
     # -- in ------------------------------------------------------------------------------------
 
