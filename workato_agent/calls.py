@@ -168,6 +168,12 @@ class Call:
             self._deadline = clock.callLater(max(remaining, 0), self._on_deadline)
         deferred.addBoth(self._ended)
 
+    def refuse(self, problem: Problem) -> None:
+        """Answer without any work."""
+        self._fail(problem)
+        self._body.discard()
+        self._stream.release()
+
     def stop(self, problem: Problem) -> None:
         """End the call with this problem, and its work."""
         self._fail(problem)

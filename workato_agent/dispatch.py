@@ -6,7 +6,7 @@ refuses new ones and waits for the rest; an abort cancels them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -26,6 +26,8 @@ Profiles = Mapping[str, Mapping[str, ServedProfile]]
 class Dispatcher:
     """Serves the streams that the gateway opens.
 
+    :param admit: asked before each call; raises Problem where none can be taken now. A call that it
+        refuses has not been one: no observer hears of it.
     :ivar profiles: may be replaced at any time; calls in flight stay with what they began on.
     """
 
@@ -36,7 +38,9 @@ class Dispatcher:
         clock: IReactorTime,
         profiles: Profiles,
         observers: tuple[CallObserver, ...] = (),
+        admit: Callable[[], None] = lambda: None,
     ) -> None:
+        self._admit = admit
         self.profiles = profiles
         self.clock = clock
         self.observers = observers
@@ -55,6 +59,11 @@ class Dispatcher:
         if self.draining:
             stream.reset(ErrorCode.DRAINING, "the agent is going away")
             stream.release()
+            return call
+        try:
+            self._admit()
+        except Problem as problem:
+            call.refuse(problem)
             return call
         self._calls.add(call)
         call.begin()
