@@ -8,12 +8,16 @@ object, for the service that alone can enforce them.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final, NoReturn
 from urllib.parse import unquote_to_bytes
 
+from attrs import frozen
+
 from workato_tunnel.problems import Problem
 
+from .config import AgentConfig
 from .config.policies import HttpPolicy, Policy
 from .requests import Request
 
@@ -37,6 +41,27 @@ def check(policy: Policy, service: str, operation: str, request: Request, now: d
         _deny("operations", f"it allows {allowed}, not {operation}", service, request)
     if isinstance(policy, HttpPolicy):
         _check_http(policy, service, request)
+
+
+@frozen
+class ProfilePolicies:
+    """The policies of a config, as the dispatcher asks them.
+
+    :ivar now: the agent's local time.
+    :ivar admit: raises Problem while no call at all may be served (the audit can't record it).
+    """
+
+    config: AgentConfig
+    admit: Callable[[], None]
+    now: Callable[[], datetime] = datetime.now
+
+    def check(self, request: Request, operation: str) -> None:
+        """Raises Problem where the call may not be served."""
+        self.admit()
+        profile = self.config.profiles.get(request.service, {}).get(request.profile)
+        if profile is None:
+            _deny("profiles", "the config has no such profile", request.service, request)
+        check(profile.policy, request.service, operation, request, self.now())
 
 
 def _check_http(policy: HttpPolicy, service: str, request: Request) -> None:
