@@ -1,0 +1,84 @@
+"""Which agent of a group takes a call. Pure: who is connected goes in, an order comes out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from workato_tunnel.problems import Problem
+
+from .registry import LiveAgent
+
+RETRY_AFTER = 5
+"""Seconds: an agent that lost its connection tries again within this time at first."""
+
+
+def candidates(
+    agents: Sequence[LiveAgent], group: str, service: str, profile: str, pinned: str | None = None
+) -> list[LiveAgent]:
+    """The agents that can take a call, the least busy one **last** (so that ``pop()`` takes it).
+
+    Equals come in random order, so that bursts do not fall on one of them.
+
+    :param agents: the group's live agents.
+    :param pinned: the only agent that may be taken (``X-Agent``).
+
+    Raises Problem: ``agent_inactive``, ``profile_not_found`` or ``service_not_found``.
+    """
+    if pinned is None:
+        ready = [agent for agent in agents if agent.connected]
+    else:
+        ready = [agent for agent in agents if agent.connected and agent.name == pinned]
+    offering = [agent for agent in ready if agent.offers(service, profile)]
+    if len(offering) == 1:
+        return offering
+    if not offering:
+        raise _absence(agents, ready, group, service, profile, pinned)
+    random.shuffle(offering)
+    offering.sort(key=_busy, reverse=True)
+    return offering
+
+
+def _busy(agent: LiveAgent) -> int:
+    return agent.streams
+
+
+def _absence(
+    agents: Sequence[LiveAgent],
+    ready: Sequence[LiveAgent],
+    group: str,
+    service: str,
+    profile: str,
+    pinned: str | None,
+) -> Problem:
+    """Why there is no agent for a call."""
+    whose = f"the agents of group {group!r}" if pinned is None else f"agent {pinned!r}"
+    if not ready:
+        if pinned is not None:
+            detail = f"agent {pinned!r} of group {group!r} is not connected"
+        elif agents:
+            detail = f"the agents of group {group!r} are reconnecting or leaving"
+        else:
+            detail = f"no agent of group {group!r} is connected"
+        return Problem(
+            "agent_inactive",
+            detail,
+            hint="Check on the agent's machine with `workato-agent status`.",
+            retry_after=RETRY_AFTER,
+        )
+    services = {entry.service for agent in ready for entry in agent.catalogue.profiles}
+    if service not in services:
+        return Problem(
+            "service_not_found",
+            f"none of {whose} offers the service {service!r}"
+            if pinned is None
+            else f"{whose} does not offer the service {service!r}",
+            hint=f"Services offered now: {', '.join(sorted(services)) or 'none'}.",
+        )
+    return Problem(
+        "profile_not_found",
+        f"none of {whose} offers a profile {profile!r} in {service!r}"
+        if pinned is None
+        else f"{whose} does not offer a profile {profile!r} in {service!r}",
+        hint=f"Add it under `{service}:` in the agent's config.yml, or check the name's spelling.",
+    )
