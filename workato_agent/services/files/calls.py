@@ -1,0 +1,171 @@
+"""What a request asks of the files service, read once and checked before any file is touched."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import parse_qsl
+
+from attrs import frozen
+
+from workato_tunnel.problems import Problem
+
+from ...requests import Request
+from .confinement import Names, names_of
+from .patterns import Pattern, compile_pattern
+
+DEFAULT_LIMIT: Final = 1000
+MAX_LIMIT: Final = 10_000
+_MAX_PARAMETERS: Final = 20
+
+_OPERATIONS: Final = {
+    ("", "GET"): "test",
+    ("", "HEAD"): "test",
+    ("content", "GET"): "read",
+    ("content", "HEAD"): "read",
+    ("content", "PUT"): "write",
+    ("content", "DELETE"): "delete",
+    ("list", "GET"): "list",
+    ("list", "HEAD"): "list",
+    ("stat", "GET"): "stat",
+    ("stat", "HEAD"): "stat",
+}
+
+
+def operation_of(method: str, path: str) -> str:
+    """The operation that a method and path ask for. Raises Problem ``operation_not_found``."""
+    resource = path.partition("/")[0]
+    operation = _OPERATIONS.get((resource, method))
+    if operation is None or (not resource and path):
+        raise Problem(
+            "operation_not_found",
+            f"files have no {method} {resource[:100]!r}",
+            hint="There are GET, HEAD, PUT and DELETE content/{path}, GET list/{path}, "
+            "GET stat/{path}, and GET without a path to test the profile.",
+        )
+    return operation
+
+
+def path_of(request: Request, *, windows: bool) -> Names:
+    """The names of the path that the request is about."""
+    resource, _, rest = request.path.partition("/")
+    return names_of(rest, trailing_slash=resource in ("list", "stat"), windows=windows)
+
+
+def parameters_of(request: Request, *allowed: str) -> dict[str, str]:
+    """The query's parameters. Unknown, doubled or broken ones raise Problem ``bad_request``."""
+    try:
+        pairs = parse_qsl(
+            request.query,
+            keep_blank_values=True,
+            strict_parsing=bool(request.query),
+            errors="surrogateescape",
+            max_num_fields=_MAX_PARAMETERS,
+        )
+    except ValueError as error:
+        raise _bad("query", f"the query is malformed: {error}") from None
+    parameters: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in allowed:
+            known = ", ".join(allowed) or "none"
+            raise _bad(name[:100], f"unknown parameter {name[:100]!r}; there are: {known}")
+        if name in parameters:
+            raise _bad(name, f"the parameter {name!r} is given twice")
+        parameters[name] = value
+    return parameters
+
+
+@frozen
+class ListParameters:
+    """The query of ``list``.
+
+    :ivar after: the path that the cursor stands for.
+    """
+
+    pattern: Pattern | None
+    recursive: bool
+    limit: int
+    after: bytes | None
+
+    @classmethod
+    def of(cls, request: Request) -> ListParameters:
+        """Raises Problem ``bad_request``, naming the parameter."""
+        given = parameters_of(request, "pattern", "recursive", "limit", "cursor")
+        return cls(
+            pattern=_pattern(given.get("pattern")),
+            recursive=_boolean(given, "recursive"),
+            limit=_limit(given.get("limit")),
+            after=_after(given.get("cursor")),
+        )
+
+
+def cursor_text(after: bytes) -> str:
+    """A cursor for the caller: opaque to it, and safe in a URL."""
+    return base64.urlsafe_b64encode(b"1" + after).decode().rstrip("=")
+
+
+def _after(cursor: str | None) -> bytes | None:
+    if cursor is None:
+        return None
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error):
+        raw = b""
+    if not raw.startswith(b"1"):
+        raise _bad("cursor", "the cursor is none that a list has given")
+    return raw[1:]
+
+
+def _pattern(text: str | None) -> Pattern | None:
+    if text is None:
+        return None
+    try:
+        return compile_pattern(text)
+    except ValueError as error:
+        raise _bad("pattern", str(error)) from None
+
+
+def _boolean(given: Mapping[str, str], name: str) -> bool:
+    value = given.get(name, "false")
+    if value not in ("true", "false"):
+        raise _bad(name, f"{name} is 'true' or 'false', not {value[:100]!r}")
+    return value == "true"
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_LIMIT
+    if not (text.isascii() and text.isdigit() and len(text) <= 6 and 1 <= int(text) <= MAX_LIMIT):
+        raise _bad("limit", f"limit is a number from 1 to {MAX_LIMIT}, not {text[:100]!r}")
+    return int(text)
+
+
+def content_length(request: Request) -> int | None:
+    """The Content-Length, where the caller sent one. Raises Problem ``bad_request``."""
+    text = request.header("content-length")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 19):
+        raise _bad("content-length", f"Content-Length is no number of bytes: {text[:100]!r}")
+    return int(text)
+
+
+def refuse_partial(request: Request) -> None:
+    """A PUT that means less, or other, than the bytes of the whole file. Raises ``bad_request``."""
+    if request.header("content-range") is not None:
+        raise _bad("content-range", "a PUT replaces the whole file; Content-Range is not taken")
+    if (request.header("content-encoding") or "identity").strip().lower() != "identity":
+        raise _bad(
+            "content-encoding", "files are stored as they come; send without Content-Encoding"
+        )
+
+
+def _bad(field: str, detail: str) -> Problem:
+    return Problem(
+        "bad_request",
+        detail,
+        hint="See the files section of the HTTP API.",
+        extra={"field": field},
+    )

@@ -1,0 +1,109 @@
+"""From the path of a URL to names that can be walked, and back. Pure: nothing is opened here.
+
+A path is a tuple of names as bytes, since that is what a POSIX file system stores. What may be
+reached is decided later, while the names are walked one by one (``posix.py``); here only what can't
+be a path at all is refused.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Final
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from workato_tunnel.problems import Problem
+
+Names = tuple[bytes, ...]
+"""A path below the base, each name as bytes; empty is the base itself."""
+
+MAX_PATH: Final = 16 * 1024
+"""The longest path taken, in bytes once decoded. Single names are limited by the file system."""
+
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_SHOWN: Final = 300
+_TEMPORARY: Final = re.compile(rb"\.onprem-[0-9a-f]{32}\.part")
+
+
+def names_of(encoded: str, *, trailing_slash: bool = False, windows: bool = False) -> Names:
+    """The names of a percent-encoded path, decoded once.
+
+    :param trailing_slash: accept one slash at the end, as people write folders.
+    :param windows: also refuse what Windows takes for a separator, a drive or a stream.
+
+    Raises Problem ``bad_request`` for empty, ``.`` and ``..`` segments, an encoded slash, NUL,
+    a broken escape, the names of uploads under way, and paths beyond :data:`MAX_PATH`.
+    """
+    try:
+        raw = encoded.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise _malformed("the path holds characters that are no Unicode text") from None
+    if _BAD_ESCAPE.search(raw):
+        raise _malformed("the path holds a '%' that is not followed by two hexadecimal digits")
+    if trailing_slash and raw.endswith(b"/"):
+        raw = raw[:-1]
+    if not raw:
+        return ()
+    names = tuple(unquote_to_bytes(segment) for segment in raw.split(b"/"))
+    if sum(map(len, names)) + len(names) > MAX_PATH:
+        raise _malformed(f"the path is longer than {MAX_PATH} bytes")
+    for name in names:
+        _check(name, windows)
+    return names
+
+
+def _check(name: bytes, windows: bool) -> None:
+    if name == b"":
+        raise _malformed("the path holds an empty segment ('//', or a slash at its start or end)")
+    if name in (b".", b".."):
+        raise _malformed(f"the path holds the segment {name.decode()!r}")
+    if b"/" in name:
+        raise _malformed("a name holds an encoded slash (%2F)")
+    if b"\0" in name:
+        raise _malformed("a name holds a NUL byte (%00)")
+    if windows and (b"\\" in name or b":" in name):
+        raise _malformed("a name holds '\\' or ':', which Windows keeps for itself")
+    if is_temporary(name):
+        raise _malformed("names of this form belong to uploads under way")
+
+
+def _malformed(detail: str) -> Problem:
+    return Problem(
+        "bad_request",
+        detail,
+        hint="Give the path relative to the profile's base, each name percent-encoded once.",
+        extra={"field": "path"},
+    )
+
+
+def is_text(names: Names) -> bool:
+    """Whether every name is valid UTF-8."""
+    try:
+        b"/".join(names).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def text_of(names: Names) -> str:
+    """A path as text: as it is where it is UTF-8, percent-encoded as in a URL where it is not."""
+    joined = b"/".join(names)
+    return joined.decode() if is_text(names) else quote_from_bytes(joined)
+
+
+def shown(names: Names) -> str:
+    """A path for an error's text: quoted, its middle left out where it is very long."""
+    text = text_of(names)
+    if len(text) > _SHOWN:
+        text = f"{text[: _SHOWN // 2]}…{text[-_SHOWN // 2 :]}"
+    return f"'{text}'" if names else "the base folder"
+
+
+def temporary_name() -> bytes:
+    """A fresh hidden name for a file that is still being written."""
+    return b".onprem-" + secrets.token_hex(16).encode() + b".part"
+
+
+def is_temporary(name: bytes) -> bool:
+    """Whether a name is one of :func:`temporary_name`'s."""
+    return _TEMPORARY.fullmatch(name) is not None

@@ -1,0 +1,197 @@
+"""What the service asks of a file system, and what it is told.
+
+Every call blocks and belongs in a thread. Paths are names below the base; symbolic links are
+followed as long as they stay below it. Failures are ``OSError`` with the system's errno, or one of
+the exceptions here. Implementations: ``posix.LocalFilesystem`` and ``memory.InMemoryFilesystem``,
+held to the same contract by one test suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+from attrs import frozen
+
+from .conditions import Validators
+from .confinement import Names
+
+
+class Kind(StrEnum):
+    """What a name stands for. ``LINK`` is seen only where a link was not, or can't be, followed."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    LINK = "link"
+    SPECIAL = "special"
+
+
+class LeavesBase(Exception):
+    """A symbolic link on the way leads out of the base."""
+
+
+class NotRegular(Exception):
+    """A FIFO, a socket or a device, which is never opened."""
+
+
+class BaseUnavailable(Exception):
+    """The base folder itself can't be opened.
+
+    :ivar error: why.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@frozen
+class Facts:
+    """What is known of a file or folder.
+
+    :ivar size: bytes; 0 for what is no file.
+    :ivar modified: nanoseconds since 1970.
+    :ivar created: likewise; None where the file system does not tell.
+    """
+
+    kind: Kind
+    size: int
+    modified: int
+    inode: int
+    created: int | None = None
+
+    @property
+    def etag(self) -> str | None:
+        """A strong entity tag, quoted. Only files have one.
+
+        Replacing a file changes its inode, writing into it its time of change and mostly its size.
+        """
+        if self.kind is not Kind.FILE:
+            return None
+        return f'"{self.inode:x}-{self.size:x}-{self.modified:x}"'
+
+    @property
+    def validators(self) -> Validators:
+        """For preconditions."""
+        return Validators(self.etag, self.modified // 1_000_000_000)
+
+
+@frozen
+class Found:
+    """What a path leads to.
+
+    :ivar names: where it really lies, with every link followed.
+    """
+
+    names: Names
+    facts: Facts
+
+
+@frozen
+class BaseFacts:
+    """The base folder, for the profile's test. ``free``: bytes that this user may still write."""
+
+    target: str
+    readable: bool
+    writable: bool
+    free: int
+
+
+class OpenFile(Protocol):
+    """A file opened for reading, which keeps its content even when it is replaced meanwhile."""
+
+    found: Found
+
+    def read(self, offset: int, size: int) -> bytes:
+        """That many bytes, fewer only where the file ends."""
+        ...
+
+    def close(self) -> None:
+        """Idempotent."""
+        ...
+
+
+class OpenFolder(Protocol):
+    """A folder opened for reading."""
+
+    found: Found
+
+    def names(self) -> Iterator[tuple[bytes, Kind]]:
+        """Every name, in no order, links not followed, uploads under way left out."""
+        ...
+
+    def facts(self, name: bytes) -> Facts:
+        """Of one name in it, a link not followed."""
+        ...
+
+    def close(self) -> None:
+        """Idempotent."""
+        ...
+
+
+class PendingFile(Protocol):
+    """A file that is being written out of sight. It ends with ``commit`` or ``discard``."""
+
+    names: Names
+    existing: Facts | None
+
+    def write(self, blocks: Sequence[bytes]) -> None:
+        """Append all of them."""
+        ...
+
+    def commit(self, approve: Callable[[Facts | None], None]) -> tuple[Facts, bool]:
+        """Make the content durable and put it in its place, whole or not at all.
+
+        :param approve: told what is there now, as the last step before; raises to prevent it.
+            No other commit or removal through this file system comes between the two.
+
+        Returns what is there after it, and whether it is new.
+        """
+        ...
+
+    def discard(self) -> None:
+        """Leave no trace, unless it has been committed. Idempotent."""
+        ...
+
+
+class Filesystem(Protocol):
+    """A tree of files below a base. May be used by several threads at once."""
+
+    def check(self) -> BaseFacts:
+        """Look at the base. Raises :class:`BaseUnavailable`."""
+        ...
+
+    def stat(self, path: Names) -> Found:
+        """What is at a path. Raises also for links that lead nowhere."""
+        ...
+
+    def open_file(self, path: Names) -> OpenFile:
+        """Open a regular file; a folder is ``EISDIR``, anything else :class:`NotRegular`."""
+        ...
+
+    def open_folder(self, path: Names) -> OpenFolder:
+        """Open a folder; anything else is ``ENOTDIR``."""
+        ...
+
+    def begin_file(self, path: Names) -> PendingFile:
+        """Begin a file, new or instead of the one there. Its folder must exist."""
+        ...
+
+    def remove(self, path: Names, approve: Callable[[Found], None]) -> None:
+        """Remove a file, an empty folder, or a link (itself, not what it leads to), for good.
+
+        :param approve: told what it is, as the last step before; raises to prevent it.
+        """
+        ...
+
+    def remove_leftovers(self, seconds: float) -> bool:
+        """Remove what uploads of a killed agent have left, for about that long at a time.
+
+        Returns whether all has been seen to. Called again, it goes on where it was.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what ``remove_leftovers`` holds."""
+        ...

@@ -1,0 +1,277 @@
+"""A file system in memory: what tests of the files service run on instead of a disk.
+
+It passes the contract suite that the real one passes, links and their limits included.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from attrs import define, field
+
+from .confinement import Names
+from .filesystem import BaseFacts, Facts, Found, Kind, LeavesBase, NotRegular
+
+_MAX_NAME: Final = 255
+_MAX_LINKS: Final = 40
+_START: Final = 1_700_000_000_000_000_000
+_TICK: Final = 1_000_000_000
+
+
+def _failure(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+@define(eq=False)
+class _Node:
+    kind: Kind
+    inode: int
+    modified: int
+    created: int
+    content: bytes = b""
+    target: bytes = b""
+    children: dict[bytes, _Node] = field(factory=dict)
+
+    def facts(self) -> Facts:
+        return Facts(self.kind, len(self.content), self.modified, self.inode, self.created)
+
+
+@define
+class _Spot:
+    """A folder and a name in it that may or may not exist; the base itself has no name."""
+
+    names: Names
+    folder: _Node
+    node: _Node | None
+
+    def require(self) -> _Node:
+        if self.node is None:
+            raise _failure(errno.ENOENT)
+        return self.node
+
+
+class InMemoryFilesystem:
+    """Implements :class:`.filesystem.Filesystem`. Time goes on by a second at each change.
+
+    :ivar base: the path that absolute link targets may begin with.
+    """
+
+    def __init__(self, base: bytes = b"/base") -> None:
+        self.base = base
+        self._inodes = itertools.count(1)
+        self._clock = itertools.count(_START, _TICK)
+        self._turn = threading.RLock()
+        self._root = self._node(Kind.FOLDER)
+
+    def add(self, path: Names, kind: Kind, value: bytes = b"") -> None:
+        """Put something in place as if from outside: ``value`` is a content or a link's target."""
+        with self._turn:
+            spot = self._spot(path, follow=False)
+            node = self._node(kind)
+            if kind is Kind.LINK:
+                node.target = value
+            else:
+                node.content = value
+            spot.folder.children[spot.names[-1]] = node
+
+    def truncate(self, path: Names, size: int) -> None:
+        """Cut a file short in place."""
+        with self._turn:
+            node = self._spot(path).require()
+            node.content = node.content[:size]
+            node.modified = next(self._clock)
+
+    def check(self) -> BaseFacts:
+        """There is always a base, and always room."""
+        return BaseFacts(os.fsdecode(self.base), readable=True, writable=True, free=1 << 40)
+
+    def stat(self, path: Names) -> Found:
+        """What is at a path, links followed."""
+        with self._turn:
+            spot = self._spot(path)
+            return Found(spot.names, spot.require().facts())
+
+    def open_file(self, path: Names) -> MemoryFile:
+        """Open a regular file."""
+        with self._turn:
+            spot = self._spot(path)
+            _require_file(node := spot.require())
+            return MemoryFile(Found(spot.names, node.facts()), node)
+
+    def open_folder(self, path: Names) -> MemoryFolder:
+        """Open a folder."""
+        with self._turn:
+            spot = self._spot(path)
+            node = spot.require()
+            if node.kind is not Kind.FOLDER:
+                raise _failure(errno.ENOTDIR)
+            return MemoryFolder(Found(spot.names, node.facts()), node)
+
+    def begin_file(self, path: Names) -> MemoryPendingFile:
+        """Begin a file; nothing shows until its commit."""
+        with self._turn:
+            spot = self._spot(path)
+            if spot.node is not None:
+                _require_file(spot.node)
+            return MemoryPendingFile(self, spot)
+
+    def remove(self, path: Names, approve: Callable[[Found], None]) -> None:
+        """Remove a file, an empty folder or a link."""
+        with self._turn:
+            spot = self._spot(path, follow=False)
+            node = spot.require()
+            if node.kind is Kind.SPECIAL:
+                raise NotRegular
+            approve(Found(spot.names, node.facts()))
+            if not spot.names:
+                raise _failure(errno.EBUSY)
+            if node.children:
+                raise _failure(errno.ENOTEMPTY)
+            del spot.folder.children[spot.names[-1]]
+            spot.folder.modified = next(self._clock)
+
+    def remove_leftovers(self, seconds: float) -> bool:
+        """Nothing outlives its process here."""
+        return True
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def replace(
+        self, spot: _Spot, content: bytes, approve: Callable[[Facts | None], None]
+    ) -> tuple[Facts, bool]:
+        """A pending file's commit."""
+        with self._turn:
+            existing = spot.folder.children.get(spot.names[-1])
+            if existing is not None:
+                _require_file(existing)
+            approve(None if existing is None else existing.facts())
+            node = self._node(Kind.FILE)
+            node.content = content
+            spot.folder.children[spot.names[-1]] = node
+            spot.folder.modified = node.modified
+            return node.facts(), existing is None
+
+    def _node(self, kind: Kind) -> _Node:
+        now = next(self._clock)
+        return _Node(kind, next(self._inodes), now, now)
+
+    def _spot(self, path: Names, *, follow: bool = True) -> _Spot:
+        ahead = deque(path)
+        behind: list[bytes] = []
+        nodes = [self._root]
+        links = 0
+        while ahead:
+            name = ahead.popleft()
+            if name == b"..":
+                if not behind:
+                    raise LeavesBase
+                behind.pop()
+                nodes.pop()
+                continue
+            if len(name) > _MAX_NAME:
+                raise _failure(errno.ENAMETOOLONG)
+            node = nodes[-1].children.get(name)
+            if node is not None and node.kind is Kind.LINK and (ahead or follow):
+                links += 1
+                if links > _MAX_LINKS:
+                    raise _failure(errno.ELOOP)
+                if node.target.startswith(b"/"):
+                    behind, nodes = [], [self._root]
+                ahead.extendleft(reversed(self._components(node.target)))
+            elif not ahead:
+                return _Spot((*behind, name), nodes[-1], node)
+            elif node is None:
+                raise _failure(errno.ENOENT)
+            elif node.kind is not Kind.FOLDER:
+                raise _failure(errno.ENOTDIR)
+            else:
+                behind.append(name)
+                nodes.append(node)
+        return _Spot(tuple(behind), nodes[-2] if behind else self._root, nodes[-1])
+
+    def _components(self, target: bytes) -> list[bytes]:
+        components = [name for name in target.split(b"/") if name not in (b"", b".")]
+        if not target.startswith(b"/"):
+            return components
+        base = [name for name in self.base.split(b"/") if name]
+        if components[: len(base)] != base:
+            raise LeavesBase
+        return components[len(base) :]
+
+
+def _require_file(node: _Node) -> None:
+    if node.kind is Kind.FOLDER:
+        raise _failure(errno.EISDIR)
+    if node.kind is not Kind.FILE:
+        raise NotRegular
+
+
+@define
+class MemoryFile:
+    """A file opened for reading: replaced, it stays; cut short in place, it ends sooner."""
+
+    found: Found
+    _node: _Node
+    closed: bool = False
+
+    def read(self, offset: int, size: int) -> bytes:
+        """That many bytes, fewer only where the file ends."""
+        if self.closed:
+            raise _failure(errno.EBADF)
+        return self._node.content[offset : offset + size]
+
+    def close(self) -> None:
+        """Idempotent."""
+        self.closed = True
+
+
+@define
+class MemoryFolder:
+    """A folder opened for reading."""
+
+    found: Found
+    _node: _Node
+
+    def names(self) -> Iterator[tuple[bytes, Kind]]:
+        """Every name, in reverse of its making: callers must not count on an order."""
+        for name, node in reversed(list(self._node.children.items())):
+            yield name, node.kind
+
+    def facts(self, name: bytes) -> Facts:
+        """Of one name in it."""
+        if name not in self._node.children:
+            raise _failure(errno.ENOENT)
+        return self._node.children[name].facts()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class MemoryPendingFile:
+    """A file being written."""
+
+    def __init__(self, filesystem: InMemoryFilesystem, spot: _Spot) -> None:
+        self.names = spot.names
+        self.existing = None if spot.node is None else spot.node.facts()
+        self._filesystem = filesystem
+        self._spot = spot
+        self._content = bytearray()
+
+    def write(self, blocks: Sequence[bytes]) -> None:
+        """Append all of them."""
+        self._content += b"".join(blocks)
+
+    def commit(self, approve: Callable[[Facts | None], None]) -> tuple[Facts, bool]:
+        """Put it in its place."""
+        return self._filesystem.replace(self._spot, bytes(self._content), approve)
+
+    def discard(self) -> None:
+        """Nothing to remove."""
+        self._content.clear()

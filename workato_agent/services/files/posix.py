@@ -1,0 +1,369 @@
+"""Files of a POSIX system below one folder, reached only through :mod:`.walk`."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from .birthtime import created_ns
+from .confinement import Names, is_temporary
+from .filesystem import (
+    BaseFacts,
+    BaseUnavailable,
+    Facts,
+    Found,
+    Kind,
+    NotRegular,
+    OpenFolder,
+)
+from .leftovers import create_temporary, remove_below, remove_in
+from .walk import FOLDER, NO_FOLLOW, SWAPPED, Jail, Place
+
+_READ: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | NO_FOLLOW
+_RETRIES: Final = 8
+"""How often a file is looked up anew when it was swapped for a link just before its opening."""
+
+_MAX_VECTOR: Final = 1024
+_SEQUENTIAL_FROM: Final = 1024 * 1024
+_CANNOT_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
+_CANNOT_LINK: Final = frozenset(
+    {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+)
+
+
+def facts_of(status: os.stat_result, created: int | None = None) -> Facts:
+    """What a stat call tells."""
+    mode = status.st_mode
+    if stat.S_ISREG(mode):
+        kind = Kind.FILE
+    elif stat.S_ISDIR(mode):
+        kind = Kind.FOLDER
+    else:
+        kind = Kind.LINK if stat.S_ISLNK(mode) else Kind.SPECIAL
+    size = status.st_size if kind is Kind.FILE else 0
+    return Facts(kind, size, status.st_mtime_ns, status.st_ino, created)
+
+
+def _require_file(facts: Facts) -> None:
+    if facts.kind is Kind.FOLDER:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if facts.kind is not Kind.FILE:
+        raise NotRegular
+
+
+class LocalFilesystem:
+    """A folder of this machine. Implements :class:`.filesystem.Filesystem`."""
+
+    def __init__(self, base: Path) -> None:
+        self._jail = Jail(base)
+        # Between looking at a file and replacing it no other call of ours may come.
+        self._turn = threading.Lock()
+        self._search: Generator[None] | None = None
+
+    def check(self) -> BaseFacts:
+        """Look at the base. Raises BaseUnavailable."""
+        folder = self._jail.open_base()
+        try:
+            space = os.statvfs(folder)
+            return BaseFacts(
+                target=os.fsdecode(self._jail.base),
+                readable=os.access(b".", os.R_OK | os.X_OK, dir_fd=folder, effective_ids=True),
+                writable=os.access(b".", os.W_OK | os.X_OK, dir_fd=folder, effective_ids=True),
+                free=space.f_bavail * space.f_frsize,
+            )
+        except OSError as error:
+            raise BaseUnavailable(error) from error
+        finally:
+            os.close(folder)
+
+    def stat(self, path: Names) -> Found:
+        """What is at a path, links followed."""
+        with self._jail.place(path) as place:
+            status = place.require()
+            created = created_ns(place.folder, place.name, status)
+            return Found(place.names, facts_of(status, created))
+
+    def open_file(self, path: Names) -> LocalFile:
+        """Open a regular file without ever waiting for a FIFO or waking a device."""
+        for attempt in range(_RETRIES):
+            with self._jail.place(path) as place:
+                _require_file(facts_of(place.require()))
+                try:
+                    file = os.open(place.name, _READ, dir_fd=place.folder)
+                except OSError as error:
+                    if error.errno in SWAPPED and attempt + 1 < _RETRIES:
+                        continue
+                    raise
+                return LocalFile(file, place.names)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+    def open_folder(self, path: Names) -> OpenFolder:
+        """Open a folder to read its names."""
+        with self._jail.place(path) as place:
+            place.require()
+            folder = os.open(place.name, FOLDER | os.O_RDONLY, dir_fd=place.folder)
+            return LocalFolder(folder, place.names)
+
+    def begin_file(self, path: Names) -> LocalPendingFile:
+        """Make a hidden file beside the one that it is to become."""
+        place = self._jail.place(path)
+        try:
+            return LocalPendingFile(place, self._turn)
+        except BaseException:
+            place.close()
+            raise
+
+    def remove(self, path: Names, approve: Callable[[Found], None]) -> None:
+        """Remove a file, an empty folder or a link."""
+        with self._jail.place(path, follow=False) as place:
+            place.require()
+            with self._turn:
+                status = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+                facts = facts_of(status)
+                if facts.kind is Kind.SPECIAL:
+                    raise NotRegular
+                approve(Found(place.names, facts))
+                if facts.kind is Kind.FOLDER:
+                    _remove_folder(place)
+                else:
+                    os.unlink(place.name, dir_fd=place.folder)
+            _sync_folder(place)
+
+    def remove_leftovers(self, seconds: float) -> bool:
+        """Search the whole tree, some time at a time. Raises BaseUnavailable."""
+        end = time.monotonic() + seconds
+        if self._search is None:
+            self._search = remove_below(self._jail)
+        for _ in self._search:
+            if time.monotonic() > end:
+                return False
+        self._search = None
+        return True
+
+    def close(self) -> None:
+        """Close the folders that a search still holds."""
+        if self._search is not None:
+            self._search.close()
+            self._search = None
+
+
+def _remove_folder(place: Place) -> None:
+    try:
+        os.rmdir(place.name, dir_fd=place.folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        inner = os.open(place.name, FOLDER | os.O_RDONLY, dir_fd=place.folder)
+        try:
+            remove_in(inner)
+        finally:
+            os.close(inner)
+        os.rmdir(place.name, dir_fd=place.folder)
+
+
+def _sync_folder(place: Place, file: int | None = None) -> None:
+    """Make a change of names durable.
+
+    A folder that may be written but not read can't be opened for that; then the file itself is
+    synced again, which on the journaling file systems takes its name along.
+    """
+    try:
+        folder = os.open(b".", FOLDER | os.O_RDONLY, dir_fd=place.folder)
+    except PermissionError:
+        if file is not None:
+            os.fsync(file)
+        return
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+    finally:
+        os.close(folder)
+
+
+class LocalFile:
+    """A file opened for reading."""
+
+    def __init__(self, file: int, names: Names) -> None:
+        self._file = file
+        try:
+            facts = facts_of(os.fstat(file))
+            _require_file(facts)
+            if facts.size > _SEQUENTIAL_FROM and hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        except BaseException:
+            self.close()
+            raise
+        self.found = Found(names, facts)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """That many bytes, fewer only where the file ends."""
+        block = os.pread(self._file, size, offset)
+        if len(block) in (size, 0):
+            return block
+        parts = [block]
+        taken = len(block)
+        while taken < size and (block := os.pread(self._file, size - taken, offset + taken)):
+            parts.append(block)
+            taken += len(block)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._file >= 0:
+            file, self._file = self._file, -1
+            os.close(file)
+
+
+class LocalFolder:
+    """A folder opened for reading."""
+
+    def __init__(self, folder: int, names: Names) -> None:
+        self._folder = folder
+        try:
+            self.found = Found(names, facts_of(os.fstat(folder)))
+        except BaseException:
+            self.close()
+            raise
+
+    def names(self) -> Iterator[tuple[bytes, Kind]]:
+        """Every name but those of uploads under way."""
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                name = os.fsencode(entry.name)
+                if entry.is_symlink():
+                    yield name, Kind.LINK
+                elif entry.is_dir(follow_symlinks=False):
+                    yield name, Kind.FOLDER
+                elif not entry.is_file(follow_symlinks=False):
+                    yield name, Kind.SPECIAL
+                elif not is_temporary(name):
+                    yield name, Kind.FILE
+
+    def facts(self, name: bytes) -> Facts:
+        """Of one name in it, a link not followed."""
+        status = os.stat(name, dir_fd=self._folder, follow_symlinks=False)
+        return facts_of(status, created_ns(self._folder, name, status))
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._folder >= 0:
+            folder, self._folder = self._folder, -1
+            os.close(folder)
+
+
+class LocalPendingFile:
+    """A hidden file beside its place. Takes over the place and closes it."""
+
+    def __init__(self, place: Place, turn: threading.Lock) -> None:
+        self.names = place.names
+        self._place = place
+        self._turn = turn
+        self._mode = 0o666  # less the umask; a file that is replaced hands on its own
+        self._owner = (-1, -1)
+        self.existing = self._look()
+        self._name, self._file = create_temporary(place.folder, self._mode)
+        self._hidden = True
+        if self.existing is not None:
+            self._take_over()
+
+    def write(self, blocks: Sequence[bytes]) -> None:
+        """Append all of them."""
+        for first in range(0, len(blocks), _MAX_VECTOR):
+            self._write_some(blocks[first : first + _MAX_VECTOR])
+
+    def _write_some(self, blocks: Sequence[bytes]) -> None:
+        written = os.writev(self._file, blocks)
+        if written == sum(map(len, blocks)):
+            return
+        rest = memoryview(b"".join(blocks))[written:]
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
+
+    def commit(self, approve: Callable[[Facts | None], None]) -> tuple[Facts, bool]:
+        """Sync, put in place, sync the folder."""
+        os.fsync(self._file)
+        with self._turn:
+            existing = self._look()
+            approve(existing)
+            if existing is not None or not self._link():
+                existing = self._look()
+                approve(existing)
+                self._rename()
+        self._hidden = False
+        facts = facts_of(os.fstat(self._file))
+        _sync_folder(self._place, self._file)
+        self._close()
+        return facts, existing is None
+
+    def discard(self) -> None:
+        """Remove the hidden file, unless it has found its place."""
+        if self._file < 0:
+            return
+        try:
+            if self._hidden:
+                # Gone already where somebody has removed the folder with all that was in it.
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._name, dir_fd=self._place.folder)
+        finally:
+            self._close()
+
+    def _look(self) -> Facts | None:
+        """What is in the place now, and that it may be replaced."""
+        place = self._place
+        try:
+            status = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        facts = facts_of(status)
+        _require_file(facts)
+        if not os.access(place.name, os.W_OK, dir_fd=place.folder, effective_ids=True):
+            raise PermissionError(errno.EACCES, "the file is not writable")
+        self._mode = stat.S_IMODE(status.st_mode) & 0o777
+        self._owner = (status.st_uid, status.st_gid)
+        return facts
+
+    def _take_over(self) -> None:
+        """Give the new file the mode of the one it replaces and, where we may, its owner."""
+        status = os.fstat(self._file)
+        if (status.st_uid, status.st_gid) != self._owner:
+            with contextlib.suppress(PermissionError):
+                os.fchown(self._file, *self._owner)
+        os.fchmod(self._file, self._mode)
+
+    def _link(self) -> bool:
+        """Take an empty place, never replacing what appears there. False: it must be renamed."""
+        folder = self._place.folder
+        try:
+            os.link(
+                self._name,
+                self._place.name,
+                src_dir_fd=folder,
+                dst_dir_fd=folder,
+                follow_symlinks=False,
+            )
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno in _CANNOT_LINK:
+                return False
+            raise
+        os.unlink(self._name, dir_fd=folder)
+        return True
+
+    def _rename(self) -> None:
+        folder = self._place.folder
+        os.rename(self._name, self._place.name, src_dir_fd=folder, dst_dir_fd=folder)
+
+    def _close(self) -> None:
+        file, self._file = self._file, -1
+        os.close(file)
+        self._place.close()

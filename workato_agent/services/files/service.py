@@ -1,0 +1,249 @@
+"""The files of one folder, served as ``docs/services/files.md`` says."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from threading import Event
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
+
+from workato_tunnel.problems import Problem
+
+from ...requests import Request, Response
+from .access import Access, check_unchanged
+from .answers import (
+    content_type,
+    encoded_response,
+    entry,
+    json_response,
+    precondition_failed,
+    validator_fields,
+)
+from .calls import (
+    ListParameters,
+    content_length,
+    operation_of,
+    parameters_of,
+    path_of,
+    refuse_partial,
+)
+from .conditions import Conditions, Verdict
+from .confinement import Names
+from .filesystem import BaseUnavailable, Facts, Filesystem, Kind, PendingFile
+from .reading import FileBody
+from .selection import Ask, Selection
+from .settings import OPERATIONS, FilesSettings
+from .threads import ThreadPool, Threads
+from .transfers import Transfers
+from .writing import Upload, expected_digest, too_large
+
+log = Logger()
+
+WINDOWS: Final = os.name == "nt"
+SEARCH_SECONDS: Final = 0.25
+"""For how long at a time leftovers are searched; the first call waits for one such portion."""
+
+
+class FilesService:
+    """Serves one profile of the ``files`` section (a ``ProfileService``).
+
+    :param pool: for every blocking call; started and stopped by its owner. A file server that hangs
+        holds its threads, so profiles on different disks are best given pools of their own.
+    :param filesystem: of the settings' base.
+    :param now: Unix seconds.
+
+    Raises ValueError for a malformed pattern of the policy.
+    """
+
+    type = "local"
+
+    def __init__(
+        self,
+        profile: str,
+        settings: FilesSettings,
+        filesystem: Filesystem,
+        reactor: IReactorFromThreads,
+        pool: ThreadPool,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        allowed = settings.policy.operations
+        self.operations = tuple(name for name in OPERATIONS if allowed is None or name in allowed)
+        self._profile = profile
+        self._settings = settings
+        self._filesystem = filesystem
+        self._access = Access(settings, filesystem)
+        self._threads = Threads(reactor, pool)
+        self._transfers = Transfers()
+        self._now = now
+        self._closing = False
+        self._searched = "write" not in self.operations  # else nothing of ours can lie there
+        self._search: Deferred[None] | None = None
+
+    def operation(self, request: Request) -> str:
+        """One of ``settings.OPERATIONS``. Raises Problem ``operation_not_found``."""
+        return operation_of(request.method, request.path)
+
+    async def handle(self, request: Request) -> Response:
+        """Serve a call. Raises Problem."""
+        operation = self.operation(request)
+        path = path_of(request, windows=WINDOWS)
+        if not self._searched:
+            await self._begin_search()
+        if operation == "list":
+            return await self._list(request, path)
+        if operation == "read":
+            return await self._read(request, path)
+        if operation == "write":
+            return await self._write(request, path)
+        if operation == "delete":
+            return await self._delete(request, path)
+        parameters_of(request)
+        if operation == "stat":
+            found = await self._threads.run(self._access.thd_stat, path)
+            return json_response(request, entry(path, found.facts))
+        return await self._test(request)
+
+    async def close(self) -> None:
+        """End the search for leftovers. Calls in flight have ended by then."""
+        self._closing = True
+        if self._search is not None:
+            await self._search
+        self._filesystem.close()
+
+    async def _test(self, request: Request) -> Response:
+        facts = await self._threads.run(self._access.thd_check)
+        return json_response(
+            request,
+            {"ok": True, "target": facts.target, "writable": facts.writable, "free": facts.free},
+        )
+
+    async def _list(self, request: Request, path: Names) -> Response:
+        wanted = ListParameters.of(request)
+        stop = Event()
+        call = self._threads.start_stoppable(stop, self._access.thd_list, path, wanted, stop)
+        body, rows = await call.result()
+        request.usage.rows = rows
+        return encoded_response(request, body)
+
+    async def _read(self, request: Request, path: Names) -> Response:
+        parameters_of(request)
+        require_name(path, "read")
+        self._access.approve(path, None)
+        ask = Ask(
+            path=path,
+            conditions=Conditions.of(request.headers),
+            range=request.header("range"),
+            body=request.method == "GET",
+            now=self._now(),
+            approve=self._access.approve_reading,
+        )
+        opening = self._threads.start(self._access.thd_select, ask)
+        selection = await self._threads.acquire(Selection.close, opening)
+        return self._selected(ask, selection)
+
+    def _selected(self, ask: Ask, selection: Selection) -> Response:
+        facts = selection.found.facts
+        fields = validator_fields(facts.validators, ask.now)
+        if selection.verdict is Verdict.NOT_MODIFIED:
+            return Response(304, fields)
+        if selection.verdict is Verdict.FAILED:
+            raise precondition_failed(ask.path, facts.validators)
+        span = selection.span
+        length = facts.size if span is None else span.length
+        headers = (
+            ("content-type", content_type(ask.path)),
+            ("content-length", str(length)),
+            ("accept-ranges", "bytes"),
+            *fields,
+        )
+        status = 200
+        if span is not None and selection.partial:
+            status = 206
+            headers = (*headers, ("content-range", span.content_range(facts.size)))
+        body: bytes | AsyncIterator[bytes] = selection.content
+        if span is not None and selection.file is not None:
+            body = FileBody(self._threads, self._transfers, selection.file, ask.path, span)
+        return Response(status, headers, body)
+
+    async def _write(self, request: Request, path: Names) -> Response:
+        parameters_of(request)
+        require_name(path, "written")
+        refuse_partial(request)
+        conditions = Conditions.of(request.headers)
+        digest = expected_digest(request.header("content-digest"))
+        length = content_length(request)
+        self._access.approve(path, Kind.FILE)
+        limit = self._settings.policy.max_bytes
+        if limit is not None and length is not None and length > limit:
+            raise too_large(limit)
+
+        def approve(existing: Facts | None) -> None:
+            check_unchanged(path, conditions, existing)
+
+        beginning = self._threads.start(self._access.thd_begin, path, conditions)
+        pending = await self._threads.acquire(_discard, beginning)
+        upload = Upload(
+            self._threads, self._transfers, pending, path, length, limit, digest, approve
+        )
+        facts, new = await upload.receive(request.body)
+        fields = validator_fields(facts.validators, self._now())
+        return Response(201, (*fields, ("content-length", "0"))) if new else Response(204, fields)
+
+    async def _delete(self, request: Request, path: Names) -> Response:
+        parameters_of(request)
+        require_name(path, "removed")
+        self._access.approve(path, None)
+        await self._threads.run(self._access.thd_remove, path, Conditions.of(request.headers))
+        return Response(204)
+
+    async def _begin_search(self) -> None:
+        """Look for what uploads of a killed agent left; if that takes long, behind later calls."""
+        self._searched = True
+        portion: Deferred[None] = Deferred()
+        self._search = Deferred.fromCoroutine(self._search_leftovers(portion))
+        await portion
+
+    async def _search_leftovers(self, portion: Deferred[None]) -> None:
+        """:param portion: fires when the first portion is done. The first call waits for it."""
+        try:
+            finished = False
+            while not (finished or self._closing):
+                finished = await self._threads.run(
+                    self._filesystem.remove_leftovers, SEARCH_SECONDS
+                )
+                if not portion.called:
+                    portion.callback(None)
+        except BaseUnavailable as error:
+            self._searched = False  # the call itself says so; the next one may find the base
+            log.debug(
+                "files {profile}: no base to search: {error}", profile=self._profile, error=error
+            )
+        except OSError as error:
+            log.warn(
+                "files {profile}: the search for leftovers of uploads ended early: {error}",
+                profile=self._profile,
+                error=error,
+            )
+        finally:
+            if not portion.called:
+                portion.callback(None)
+
+
+def require_name(path: Names, done: str) -> None:
+    """Raises Problem ``bad_request`` where the path is the base itself."""
+    if not path:
+        raise Problem(
+            "bad_request",
+            f"the base folder itself can't be {done}",
+            hint="Name a file: content/{path}.",
+            extra={"field": "path"},
+        )
+
+
+def _discard(pending: PendingFile) -> None:
+    pending.discard()

@@ -1,0 +1,209 @@
+"""A file on its way in."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Sequence
+from threading import Event
+from typing import TYPE_CHECKING, Final
+
+from attrs import define, field
+from twisted.logger import Logger
+
+from workato_tunnel.problems import Problem
+
+from ...requests import Body
+from .confinement import Names, shown
+from .failures import problem_of
+from .filesystem import Facts, PendingFile
+from .threads import ThreadCall, Threads
+from .transfers import Transfers
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+log = Logger()
+
+MAX_CHUNKS: Final = 1024
+_ALGORITHMS: Final = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512}
+_MEMBER: Final = re.compile(r"[ \t]*([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]*={0,2}):[ \t]*")
+
+
+@define
+class ExpectedDigest:
+    """What the caller says the content's digest is (RFC 9530)."""
+
+    algorithm: str
+    value: bytes
+    _hash: _Hash = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._hash = _ALGORITHMS[self.algorithm]()
+
+    def update(self, blocks: Sequence[bytes]) -> None:
+        """Take more of the content in."""
+        for block in blocks:
+            self._hash.update(block)
+
+    def check(self) -> None:
+        """Raises Problem ``bad_request`` where the content is another."""
+        actual = self._hash.digest()
+        if not hmac.compare_digest(actual, self.value):
+            raise Problem(
+                "bad_request",
+                f"the body's {self.algorithm} is {base64.b64encode(actual).decode()}, "
+                f"not {base64.b64encode(self.value).decode()} as Content-Digest says; "
+                "nothing was written",
+                hint="The body was damaged on its way, or Content-Digest is of another content.",
+                extra={"field": "content-digest"},
+            )
+
+
+def expected_digest(value: str | None) -> ExpectedDigest | None:
+    """The strongest digest of a Content-Digest field that we know; None without one.
+
+    Raises Problem ``bad_request`` for a malformed field. Unknown algorithms are ignored, as
+    RFC 9530 allows.
+    """
+    if value is None:
+        return None
+    found: dict[str, bytes] = {}
+    for member in value.split(","):
+        match = _MEMBER.fullmatch(member)
+        try:
+            if match is None:
+                raise ValueError
+            found[match[1]] = base64.b64decode(match[2], validate=True)
+        except (ValueError, binascii.Error):
+            raise Problem(
+                "bad_request",
+                f"Content-Digest is malformed: {value[:200]!r}",
+                hint="Send Content-Digest: sha-256=:BASE64: (RFC 9530).",
+                extra={"field": "content-digest"},
+            ) from None
+    known = [name for name in ("sha-512", "sha-256") if name in found]
+    return ExpectedDigest(known[0], found[known[0]]) if known else None
+
+
+class Abandoned(Exception):
+    """The caller left just before the file would have taken its place."""
+
+
+@define
+class Upload:
+    """Takes a body into a pending file, one block being written while the next is gathered.
+
+    :ivar length: Content-Length, where the caller sent one.
+    :ivar limit: the policy's ``max_bytes``.
+    :ivar approve: the last word before the file takes its place (``PendingFile.commit``).
+    """
+
+    threads: Threads
+    transfers: Transfers
+    pending: PendingFile
+    path: Names
+    length: int | None
+    limit: int | None
+    digest: ExpectedDigest | None
+    approve: Callable[[Facts | None], None]
+    _writing: ThreadCall[None] | None = None
+    _stop: Event = field(factory=Event)
+
+    async def receive(self, body: Body) -> tuple[Facts, bool]:
+        """Write the whole body and put the file in its place: its facts, and whether it is new.
+
+        Whatever ends it early (the caller leaves, a cancel, an error) leaves nothing behind.
+        """
+        self.transfers.begin()
+        committed = False
+        try:
+            chunks = await self._gather(body)
+            call = self.threads.start_stoppable(self._stop, self.thd_finish, chunks)
+            written = await call.result()
+            committed = True
+            return written
+        finally:
+            self.transfers.end()
+            if not committed:
+                await self._discard()
+
+    async def _discard(self) -> None:
+        if self._writing is not None:
+            await self._writing.ended()
+        call = self.threads.start(self.pending.discard)
+        await call.ended()
+        if call.failure is not None:
+            log.failure(
+                "the temporary file beside {path} could not be removed",
+                failure=call.failure,
+                path=shown(self.path),
+            )
+
+    async def _gather(self, body: Body) -> list[bytes]:
+        """Write all but the rest, which is returned."""
+        chunks: list[bytes] = []
+        gathered = total = 0
+        async for chunk in body:
+            total += len(chunk)
+            if self.limit is not None and total > self.limit:
+                raise too_large(self.limit)
+            chunks.append(chunk)
+            gathered += len(chunk)
+            if gathered >= self.transfers.block() or len(chunks) == MAX_CHUNKS:
+                await self._written()
+                self._writing = self.threads.start(self.thd_write, chunks)
+                chunks, gathered = [], 0
+        if self.length is not None and total != self.length:
+            raise Problem(
+                "bad_request",
+                f"the body has {total} bytes where Content-Length says {self.length}; "
+                "nothing was written",
+                hint="Send the whole body.",
+            )
+        await self._written()
+        return chunks
+
+    async def _written(self) -> None:
+        if self._writing is not None:
+            await self._writing.result()
+            self._writing = None
+
+    def thd_write(self, chunks: Sequence[bytes]) -> None:
+        """Append one block."""
+        if self.digest is not None:
+            self.digest.update(chunks)
+        try:
+            self.pending.write(chunks)
+        except OSError as error:
+            raise problem_of(error, self.path, "writing") from error
+
+    def thd_finish(self, chunks: Sequence[bytes]) -> tuple[Facts, bool]:
+        """Append the rest, check and commit."""
+        if chunks:
+            self.thd_write(chunks)
+        if self.digest is not None:
+            self.digest.check()
+        try:
+            return self.pending.commit(self._last_word)
+        except OSError as error:
+            raise problem_of(error, self.path, "writing") from error
+
+    def _last_word(self, existing: Facts | None) -> None:
+        if self._stop.is_set():
+            raise Abandoned
+        self.approve(existing)
+
+
+def too_large(limit: int) -> Problem:
+    """The problem of a body beyond the policy's limit."""
+    return Problem(
+        "payload_too_large",
+        f"the policy's max_bytes takes bodies of at most {limit} bytes",
+        hint="The agent's configuration sets 'max_bytes' for this profile; "
+        "its owner can change it.",
+        extra={"rule": "max_bytes", "limit": limit},
+    )
