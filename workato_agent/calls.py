@@ -213,7 +213,12 @@ class Call:
             self._fail(
                 Problem("internal_error", "The answer's header fields do not fit the tunnel")
             )
-        except (CancelledError, StreamReset, BodyLost) as error:
+        except StreamReset as error:
+            if not self._stream.closed:
+                self._fail_unexpectedly(error)
+            elif not self._over:
+                self._over, self._code = True, error.reason
+        except (CancelledError, BodyLost) as error:
             # The end of a call that is over has been told; else the service let its own escape.
             if not self._over:
                 self._fail_unexpectedly(error)

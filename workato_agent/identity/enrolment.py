@@ -180,7 +180,7 @@ async def _exchange(
     host = urlsplit(activation.enrol_url).hostname or where
     options = GatewayTLS(host, PinnedFingerprint(activation.ca_sha256))
     endpoints = _Endpoints(reactor, options, proxy)
-    agent = Agent.usingEndpointFactory(reactor, endpoints)  # type: ignore[no-untyped-call]
+    agent = Agent.usingEndpointFactory(reactor, endpoints)
     try:
         response = await HTTPClient(agent).post(
             activation.enrol_url,

@@ -169,8 +169,8 @@ class _Verification:
         if sentence is None:
             return True
         if self._tls is not None:
-            failure = Failure(CertificateRejected(sentence))  # type: ignore[no-untyped-call]
-            self._tls.failVerification(failure)  # type: ignore[no-untyped-call]
+            failure = Failure(CertificateRejected(sentence))
+            self._tls.failVerification(failure)
             self._tls = None
         return False
 
