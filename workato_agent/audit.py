@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from workato_tunnel.frames import Open
 from workato_tunnel.problems import Problem
 
-from .chain import Call, ChainError, ChainFile, Record, Start, Stop, timestamp
+from .chain import Call, ChainError, ChainFile, Record, Start, Stop, Unrecorded, timestamp
 
 LIMIT: Final = 16_384
 """Calls that may wait for the disk before new ones are refused."""
@@ -34,6 +34,7 @@ LAST_TRY: Final = 5.0
 _CHUNK: Final = 64
 _LONGEST: Final = 256
 _UNROUTABLE: Final = frozenset({"service_not_found", "profile_not_found", "operation_not_found"})
+_REFUSED: Final = _UNROUTABLE | {"overloaded", "policy_denied"}
 
 _Waiting = tuple[float, str, str, str, str, str, str, bool, str, int | None, int, int, float]
 
@@ -94,6 +95,7 @@ class AuditLog:
         self._chain = ChainFile(path, max_size, keep)
         self._last = (0, "")
         self._queue: deque[_Waiting] = deque()
+        self._refused = 0
         self._pending: list[Record] = []
         self._wake = threading.Event()
         self._halt = threading.Event()
@@ -148,7 +150,14 @@ class AuditLog:
         """The audit has one line for a call, written when it ends."""
 
     def call_ended(self, end: EndedCall) -> None:
-        """Queue the line of a call. Never blocks, never raises, never drops."""
+        """Queue the line of a call. Never blocks, never raises.
+
+        A call that was served has a line whatever happens. Of those refused while far too much
+        waits for the disk only the number is kept, so that memory stays bounded.
+        """
+        if len(self._queue) >= 2 * self._limit and end.code in _REFUSED:
+            self._refused += 1
+            return
         head = end.head
         caller, trace, request_id = head.caller, head.trace, head.request_id
         service, profile = head.service, head.profile
@@ -230,6 +239,11 @@ class AuditLog:
                 self._last = (self._chain.seq, self._chain.head)
                 self._pending = []
                 self._unsynced = True
+            if self._refused:
+                refused, self._refused = self._refused, 0
+                self._pending = [Unrecorded(0, timestamp(self._now()), refused)]
+                self._chain.append(self._pending)
+                self._pending = []
             if self._unsynced and (stopping or time.monotonic() - self._synced_at > SYNC_EVERY):
                 self._chain.sync()
                 self._unsynced = False

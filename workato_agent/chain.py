@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from attrs import define, frozen
+from attrs import Factory, define, frozen
 
 GENESIS: Final = "0" * 64
 _TAIL: Final = 1024 * 1024
@@ -61,6 +61,12 @@ class Missing(Record, tag="missing"):
 
     file: str
     bytes: int
+
+
+class Unrecorded(Record, tag="unrecorded"):
+    """So many calls were refused, and not served, while the disk took no lines."""
+
+    calls: int
 
 
 class Call(Record, tag="call"):
@@ -159,6 +165,7 @@ class ChainFile:
     _size: int = 0
     _first: int = 1
     _dirty_end: bool = False
+    _notes: list[Record] = Factory(list)
 
     def open(self, now: float) -> None:
         """Find the chain's end and go on from it. Raises ChainError, OSError.
@@ -184,13 +191,15 @@ class ChainFile:
         """Number, seal and write records as one write; a full file is rotated first."""
         seq, head = self.seq, self.head
         lines = []
-        for record in (*self._find_damage(), *records):
+        self._find_damage()
+        for record in (*self._notes, *records):
             seq += 1
             record.seq = seq
             line, head = seal(record, head)
             lines.append(line)
         self._write(b"".join(lines))
         self.seq, self.head = seq, head
+        self._notes.clear()
 
     def sync(self) -> None:
         """Force what was written to the disk."""
@@ -203,10 +212,10 @@ class ChainFile:
                 os.close(fd)
         self._fd = self._lock = -1
 
-    def _find_damage(self) -> tuple[Record, ...]:
-        """A note if somebody took the file away; then a new one has been begun."""
+    def _find_damage(self) -> None:
+        """Note it if somebody took the file away or cut it, and go on in what is there."""
         if self._fd < 0 or self._dirty_end:
-            return ()
+            return
         ours = os.fstat(self._fd)
         try:
             there = self.path.lstat()
@@ -214,12 +223,11 @@ class ChainFile:
             there = None
         same = there is not None and (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
         if same and ours.st_size == self._size:
-            return ()
-        lost = self._size
+            return
+        self._notes.append(Missing(0, timestamp(time.time()), self.path.name, self._size))
         os.close(self._fd)
         self._fd = -1
         self._create()
-        return (Missing(0, timestamp(time.time()), self.path.name, lost),)
 
     def _write(self, content: bytes) -> None:
         if self._fd < 0:

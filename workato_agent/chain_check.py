@@ -19,6 +19,7 @@ _PATIENCE: Final = 5
 _NOTES: Final = {
     "torn": "a crash left a line torn, which was set aside",
     "missing": "the file was removed or cut while it was being written",
+    "unrecorded": "calls were refused, and not served, while the disk took no lines",
 }
 
 

@@ -17,7 +17,6 @@ from attrs import frozen
 
 from workato_tunnel.problems import Problem
 
-from .config import AgentConfig
 from .config.policies import HttpPolicy, Policy
 from .requests import Request
 
@@ -44,24 +43,20 @@ def check(policy: Policy, service: str, operation: str, request: Request, now: d
 
 
 @frozen
-class ProfilePolicies:
-    """The policies of a config, as the dispatcher asks them.
+class Admission:
+    """Decides on the calls of one profile: ``admission(request, operation)`` raises Problem.
 
+    :ivar recordable: raises Problem while the audit could not record a call (``AuditLog.admit``).
     :ivar now: the agent's local time.
-    :ivar admit: raises Problem while no call at all may be served (the audit can't record it).
     """
 
-    config: AgentConfig
-    admit: Callable[[], None]
+    policy: Policy
+    recordable: Callable[[], None]
     now: Callable[[], datetime] = datetime.now
 
-    def check(self, request: Request, operation: str) -> None:
-        """Raises Problem where the call may not be served."""
-        self.admit()
-        profile = self.config.profiles.get(request.service, {}).get(request.profile)
-        if profile is None:
-            _deny("profiles", "the config has no such profile", request.service, request)
-        check(profile.policy, request.service, operation, request, self.now())
+    def __call__(self, request: Request, operation: str) -> None:
+        self.recordable()
+        check(self.policy, request.service, operation, request, self.now())
 
 
 def _check_http(policy: HttpPolicy, service: str, request: Request) -> None:

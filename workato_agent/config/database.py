@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import AliasChoices, BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from .errors import suggestion
-from .fields import Model, Port, Seconds, Text, refuse, resolved
+from .fields import ConfigPath, Model, Port, Seconds, Text, refuse, resolved
 from .policies import DatabasePolicy
 from .profiles import ProfileConfig
 from .secrets import Secret
@@ -91,31 +98,26 @@ def _sqlite_file(value: object, info: ValidationInfo) -> object:
 
 
 class SqliteProfile(DatabaseProfile):
-    """A SQLite file, or ``:memory:``, which lives as long as its connection."""
+    """A SQLite file, or ``:memory:``, which lives as long as its connection.
+
+    :ivar create: make the file when it is not there; else a missing one is an error of the call.
+    """
 
     adapter: Literal["sqlite"] = "sqlite"
     database: Annotated[
         Path | Literal[":memory:"], BeforeValidator(_sqlite_file, json_schema_input_type=str)
     ]
-
-
-def _trust(value: object, info: ValidationInfo) -> object:
-    if value is None or value == "system":
-        return value
-    path = resolved(value, info)
-    if not isinstance(path, Path):
-        refuse("expected the path of a PEM file, or 'system'")
-    if not path.is_file():
-        refuse("there is no such file", "expected a CA's certificate in PEM form, or 'system'")
-    return path
+    create: bool = False
 
 
 class PostgresqlProfile(DatabaseProfile):
     """A PostgreSQL server.
 
+    :ivar host: a name, an address, or the folder of a Unix socket.
     :ivar sslmode: as in libpq. Left out it is ``verify-full`` with an ``sslrootcert`` and
         ``prefer`` without one.
-    :ivar sslrootcert: a PEM file, or ``system`` for the system's trust store.
+    :ivar sslrootcert: PEM file of the authority; None verifies against the system's trust store,
+        which ``system`` in the file asks for.
     """
 
     adapter: Literal["postgresql"] = "postgresql"
@@ -125,29 +127,42 @@ class PostgresqlProfile(DatabaseProfile):
     username: Text = Field(validation_alias=AliasChoices("username", "user"))
     password: Secret | None = None
     sslmode: SslMode = "prefer"
-    sslrootcert: Annotated[
-        Path | Literal["system"] | None, BeforeValidator(_trust, json_schema_input_type=str | None)
-    ] = Field(None, validation_alias=AliasChoices("sslrootcert", "ssl_ca"))
+    sslrootcert: ConfigPath | None = Field(
+        None, validation_alias=AliasChoices("sslrootcert", "ssl_ca")
+    )
+    sslcert: ConfigPath | None = None
+    sslkey: ConfigPath | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _verify_by_default(cls, data: object) -> object:
-        if isinstance(data, dict) and data.get("sslmode") is None:
-            data = {key: value for key, value in data.items() if key != "sslmode"}
+        """An authority to verify against is there to be used."""
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        if data.get("sslmode") is None:
+            data.pop("sslmode", None)
             if data.get("sslrootcert") is not None or data.get("ssl_ca") is not None:
-                return {**data, "sslmode": "verify-full"}
+                data["sslmode"] = "verify-full"
+        for key in ("sslrootcert", "ssl_ca"):
+            if data.get(key) == "system":
+                if data.get("sslmode") != "verify-full":
+                    # Anybody can get a certificate from an authority that the system trusts.
+                    refuse("'system' needs sslmode verify-full", "leave sslmode out", at=key)
+                data[key] = None
         return data
 
+    @field_validator("sslrootcert", "sslcert", "sslkey")
+    @classmethod
+    def _file(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            refuse("there is no such file", "expected a file in PEM form")
+        return value
+
     @model_validator(mode="after")
-    def _needs_trust(self) -> PostgresqlProfile:
-        if self.sslmode.startswith("verify") and self.sslrootcert is None:
-            refuse(
-                f"sslmode {self.sslmode} has nothing to verify against",
-                "add sslrootcert: a PEM file, or 'system'",
-                at="sslmode",
-            )
-        if self.sslrootcert == "system" and self.sslmode != "verify-full":
-            refuse("with sslrootcert 'system' only verify-full is safe", at="sslmode")
+    def _key_pair(self) -> PostgresqlProfile:
+        if (self.sslcert is None) != (self.sslkey is None):
+            refuse("sslcert and sslkey go together: one of them is missing")
         return self
 
 

@@ -83,6 +83,7 @@ Seconds = Annotated[
     BeforeValidator(_seconds, json_schema_input_type=float | str),
     Field(ge=0, le=30 * 86400),
 ]
+PositiveSeconds = Annotated[Seconds, Field(gt=0)]
 Size = Annotated[
     int, BeforeValidator(_size, json_schema_input_type=int | str), Field(ge=0, le=2**50)
 ]

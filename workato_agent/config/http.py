@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field, field_validator, model_validator
 
-from .fields import ConfigPath, Model, Seconds, Text, refuse, split_url
+from .fields import ConfigPath, Model, PositiveSeconds, Text, refuse, split_url
 from .policies import HttpPolicy
 from .profiles import ProfileConfig
 from .secrets import Secret
@@ -55,13 +55,21 @@ class HttpAuth(Model):
         return self
 
 
+class HttpPool(Model):
+    """A profile's connections: as a database's pool, without a minimum."""
+
+    max: Annotated[int, Field(ge=1, le=1000)] = 64
+    idle: PositiveSeconds = 30
+    wait: PositiveSeconds = 10
+
+
 class HttpProfile(ProfileConfig):
     """An HTTP application.
 
     :ivar base_url: what a caller's path is appended to; without a slash at its end.
     :ivar ca: PEM file to trust instead of the system's store.
     :ivar trust_all: verify nothing. ``verify_host``: verify the certificate's name.
-    :ivar timeout: seconds to connect.
+    :ivar timeout: seconds to connect: name, TCP and TLS.
     """
 
     service: ClassVar[str] = "http"
@@ -72,8 +80,8 @@ class HttpProfile(ProfileConfig):
     ca: ConfigPath | None = None
     trust_all: bool = Field(False, alias="trustAll")
     verify_host: bool = Field(True, alias="verifyHost")
-    follow_redirects: bool = False
-    timeout: Seconds = 30
+    pool: HttpPool = HttpPool()
+    timeout: PositiveSeconds = 10
     policy: HttpPolicy = HttpPolicy()
 
     @model_validator(mode="before")

@@ -281,6 +281,7 @@ _EXPECTED: Final = {
     "model_attributes_type": "expected a mapping",
     "literal_error": "expected {expected}",
     "greater_than_equal": "expected at least {ge}",
+    "greater_than": "expected more than {gt}",
     "less_than_equal": "expected at most {le}",
     "string_pattern_mismatch": "expected a name",
     "too_short": "expected at least {min_length} entry",

@@ -146,8 +146,6 @@ class Policy(Model):
 
     operations: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
     windows: Annotated[tuple[WindowField, ...], Field(min_length=1)] | None = None
-    max_bytes: Size | None = None
-    """The most bytes that one call may bring out of, or into, the target."""
 
     @field_validator("operations")
     @classmethod
@@ -163,7 +161,7 @@ class Policy(Model):
 
 
 class DatabasePolicy(Policy):
-    """Policy of a database profile. ``max_rows``: the most rows of one result."""
+    """Policy of a database profile. ``max_rows``, ``max_bytes``: the most of one result."""
 
     known_operations: ClassVar[tuple[str, ...]] = (
         "query",
@@ -181,11 +179,16 @@ class DatabasePolicy(Policy):
     }
 
     read_only: bool = False
+    max_bytes: Size | None = None
     max_rows: Annotated[int, Field(ge=1)] | None = None
 
 
 class FilesPolicy(Policy):
-    """Policy of a folder. ``patterns``: globs of the file names that may be touched."""
+    """Policy of a folder.
+
+    :ivar patterns: globs of the files that may be touched.
+    :ivar max_bytes: the largest body that one call may read or write.
+    """
 
     known_operations: ClassVar[tuple[str, ...]] = (
         "list",
@@ -201,13 +204,19 @@ class FilesPolicy(Policy):
         "watch",
     )
 
+    max_bytes: Size | None = None
     patterns: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
 
 
 class HttpPolicy(Policy):
-    """Policy of an HTTP application. ``methods`` and ``paths`` may stand in the profile as well."""
+    """Policy of an HTTP application: its operations are the methods in lower case.
 
-    known_operations: ClassVar[tuple[str, ...]] = ("request",)
+    ``methods`` and ``paths`` may stand in the profile as well.
+    """
+
+    later: ClassVar[Mapping[str, str]] = {
+        "max_bytes": "this version can't limit the bodies of http: limit methods and paths",
+    }
 
     methods: Annotated[frozenset[Method], Field(min_length=1)] | None = None
     paths: Annotated[tuple[PathPatternField, ...], Field(min_length=1)] | None = None
