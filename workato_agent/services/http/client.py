@@ -1,0 +1,121 @@
+"""An HTTP/1.1 client for one origin."""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+
+from workato_tunnel.problems import Problem
+
+from . import failures
+from .connection import HttpConnection, Incoming, Outgoing
+from .failures import CONNECT_FAILURES, ConnectionDied
+from .pool import ConnectionPool
+from .settings import HttpSettings
+from .target import Origin
+from .tls import Trust
+
+_IDEMPOTENT: Final = frozenset(
+    {"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH"}
+)
+"""Methods that may be sent twice (RFC 9110 section 9.2.2, RFC 4918, 3253, 5323)."""
+
+
+class HttpClient:
+    """Sends requests to one origin over kept connections.
+
+    :param reactor: IReactorTime, IReactorTCP and IReactorPluggableNameResolver.
+    """
+
+    def __init__(self, reactor: IReactorTime, settings: HttpSettings, origin: Origin) -> None:
+        self._reactor = reactor
+        self._origin = origin
+        self._timeout = settings.connect_timeout
+        self._trust = Trust(settings, origin) if origin.secure else None
+        self._endpoint: IStreamClientEndpoint = HostnameEndpoint(
+            reactor, origin.host, origin.port, timeout=self._timeout
+        )
+        self.pool = ConnectionPool(reactor, settings, self._connect)
+
+    async def call(self, request: Outgoing, deadline: float) -> Incoming:
+        """Send a request and wait for its response's head.
+
+        A request that a kept connection proved too dead for is sent once more on a new one, where
+        that can't do anything twice. Raises Problem, and what the request's body raises.
+        """
+        connection = self.pool.take() or await self.pool.fresh(deadline)
+        reused = connection.served > 0
+        try:
+            return await connection.exchange(request)
+        except ConnectionDied as died:
+            if not (reused and _repeatable(request, died)):
+                raise self._unanswered(request, reused=False) from died
+        connection = await self.pool.fresh(deadline)
+        try:
+            return await connection.exchange(request)
+        except ConnectionDied as died:
+            raise self._unanswered(request, reused=True) from died
+
+    def _unanswered(self, request: Outgoing, *, reused: bool) -> Problem:
+        safe = request.method in _IDEMPOTENT
+        return failures.closed_early(self._origin, reused=reused, idempotent=safe)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.pool.close()
+
+    async def _connect(self) -> HttpConnection:
+        started = self._reactor.seconds()
+        try:
+            return await self._attempt(started)
+        except CONNECT_FAILURES as error:
+            raise failures.not_connected(self._origin, error, self._timeout) from error
+
+    async def _attempt(self, started: float) -> HttpConnection:
+        factory = _ConnectionFactory(self._reactor, self._origin, self)
+        endpoint = self._endpoint
+        handshake = self._trust.handshake() if self._trust is not None else None
+        if handshake is not None:
+            endpoint = wrapClientTLS(handshake, endpoint)
+        connecting = endpoint.connect(factory)
+        connecting.addTimeout(self._timeout, self._reactor)
+        connection = cast("HttpConnection", await connecting)
+        if handshake is None:
+            return connection
+        left = self._timeout - (self._reactor.seconds() - started)
+        connection.secured.addTimeout(max(left, 0), self._reactor)
+        try:
+            await connection.secured
+        except CONNECT_FAILURES as error:
+            if handshake.refusal is not None:
+                raise failures.tls_failed(self._origin, handshake.refusal) from error
+            raise failures.tls_failed(self._origin, error) from error
+        finally:
+            if not connection.is_secured:
+                connection.abort()
+        return connection
+
+
+class _ConnectionFactory(Factory):
+    noisy = False
+
+    def __init__(self, clock: IReactorTime, origin: Origin, client: HttpClient) -> None:
+        self._clock = clock
+        self._origin = origin
+        self._client = client
+
+    def buildProtocol(self, _address: object) -> HttpConnection:
+        return HttpConnection(self._clock, self._origin, self._client.pool)
+
+
+def _repeatable(request: Outgoing, died: ConnectionDied) -> bool:
+    """Whether sending a request again can't do its work twice."""
+    upload = request.upload
+    if upload is None:
+        return died.unsent or request.method in _IDEMPOTENT
+    if not upload.begun:
+        return True  # the target never had the whole request
+    return upload.replayable and (died.unsent or request.method in _IDEMPOTENT)

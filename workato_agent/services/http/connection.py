@@ -1,0 +1,360 @@
+"""One HTTP/1.1 connection to the target: one call at a time, kept alive between them (RFC 9112)."""
+
+from __future__ import annotations
+
+import socket
+from typing import Final, Protocol, cast
+
+from attrs import frozen
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IHandshakeListener,
+    IReactorTime,
+    ISSLTransport,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from . import failures
+from .fields import Answer, MalformedFields, incoming
+from .sending import RequestSender, Unsent, Wire
+from .streaming import IncomingBody, Upload
+from .target import Origin
+
+HEAD_LIMIT: Final = 64 * 1024
+"""Bytes of a response's head, interim responses included; trailers have as much again."""
+WHOLE_LIMIT: Final = 64 * 1024
+"""A body that says it is no longer than this is handed over whole."""
+
+_NO_BODY: Final = (204, 304)
+
+
+@frozen
+class Outgoing:
+    """A request as it goes to the wire. ``head`` ends with the empty line."""
+
+    method: str
+    head: bytes
+    upload: Upload | None = None
+
+
+@frozen
+class Incoming:
+    """A final response. ``fields`` are those to pass on, without Content-Length.
+
+    :ivar length: its Content-Length, which after HEAD or 304 is not that of ``body``.
+    """
+
+    status: int
+    fields: list[tuple[str, str]]
+    length: int | None
+    body: bytes | IncomingBody
+
+
+class ConnectionOwner(Protocol):
+    """Who keeps the connection when no call is on it."""
+
+    def released(self, connection: HttpConnection) -> None:
+        """The call is over and the connection fit for the next one."""
+
+    def gone(self, connection: HttpConnection) -> None:
+        """The connection is closed or will be in a moment; called once."""
+
+
+class _Malformed(Exception):
+    """Raised out of the parser's callbacks."""
+
+
+@implementer(IHandshakeListener)
+class HttpConnection(TwistedProtocol):
+    """The client's end of a connection.
+
+    :ivar secured: fires when the TLS handshake is over, fails when the connection ends before.
+    :ivar is_secured: the handshake is over.
+    :ivar ended: fires when the transport is closed.
+    :ivar served: calls answered so far.
+    :ivar kept: how long the target says it keeps an idle connection, in seconds.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, origin: Origin, owner: ConnectionOwner) -> None:
+        self._clock = clock
+        self._origin = origin
+        self._owner = owner
+        self.secured: Deferred[None] = Deferred()
+        self.is_secured = False
+        self.ended: Deferred[None] = Deferred()
+        self.served = 0
+        self.kept: int | None = None
+        self.idle_since = 0.0
+        self._socket: socket.socket | None = None
+        self._closed = False
+        self._secure = False
+        self._parser = HttpResponseParser(self)
+        self._wire: Wire
+        self._sender: RequestSender
+        self._reset()
+
+    def _reset(self) -> None:
+        """Ready for a call."""
+        self._busy = False
+        self._head_only = False
+        self._waiting: Deferred[Incoming] | None = None
+        self._body: IncomingBody | None = None
+        self._raw: list[tuple[bytes, bytes]] = []
+        self._answer: Answer | None = None
+        self._status = 0
+        self._interim = 0
+        self._complete = False
+        self._reusable = False
+        self._until_close = False
+        self._begun = False
+        self._pieces: list[bytes] = []
+        self._received = 0
+        self._overhead = 0
+
+    # -- the transport's side
+
+    def connectionMade(self) -> None:
+        transport = self.transport
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+        self._secure = ISSLTransport.providedBy(transport)
+        if not self._secure:
+            handle = getattr(transport, "getHandle", lambda: None)()
+            self._socket = handle if isinstance(handle, socket.socket) else None
+        self._wire = cast("Wire", transport)
+        self._sender = RequestSender(self._wire, self._socket, self._clock, self._not_sent)
+
+    def handshakeCompleted(self) -> None:  # noqa: N802 - Twisted's name
+        self.is_secured = True
+        if not self.secured.called:
+            self.secured.callback(None)
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self._busy or self._closed:
+            self.abort()
+            return
+        self._begun = True
+        before = self._received
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            self._reusable = False
+            if not self._complete:
+                self._refuse(error)
+                return
+        if self._complete:
+            if self._head_only:
+                self._parser = HttpResponseParser(self)
+                self._reusable = self._reusable and data.endswith(b"\n\r\n")
+            self._finish()
+            return
+        if self._received == before:
+            self._overhead += len(data)
+            if self._overhead > HEAD_LIMIT:
+                self._fail(failures.not_http(self._origin, "a head or trailer above 64 KiB"))
+                return
+        if self._sender.sending:
+            self._steer_upload()
+        if self._answer is not None:
+            self._hand_over(self._answer)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        whole = self._until_close and reason.check(ConnectionDone) is not None
+        self._socket = None
+        self._close()
+        if self._secure and not self.secured.called:
+            self.secured.errback(reason)
+        if self._busy:
+            if whole:
+                self._finish()
+            else:
+                self._fail(self._lost(reason))
+        self.ended.callback(None)
+
+    def _lost(self, reason: Failure) -> Exception:
+        if not self._begun:
+            return failures.ConnectionDied(reason)
+        if self._answer is None:
+            return failures.not_http(
+                self._origin, "the connection closed within the response's head"
+            )
+        return failures.cut(self._origin, self._received, self._answer.length)
+
+    # -- one call
+
+    def usable(self) -> bool:
+        """Whether the target still holds its end open, as far as the kernel knows by now."""
+        if self._closed:
+            return False
+        if self._socket is None:
+            return True
+        try:
+            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False  # closed, or bytes that nobody asked for
+
+    def exchange(self, outgoing: Outgoing) -> Deferred[Incoming]:
+        """Send a request; fires with the response once its head is there (its whole, when short).
+
+        Fails with ConnectionDied when no byte of a response came, with Problem, or with what the
+        request's body raised. Cancelling closes the connection.
+        """
+        waiting: Deferred[Incoming] = Deferred(self._cancelled)
+        self._busy = True
+        self._waiting = waiting
+        self._head_only = outgoing.method == "HEAD"
+        try:
+            self._sender.send(outgoing.head, outgoing.upload)
+        except Unsent as error:
+            self._not_sent(error)
+        return waiting
+
+    def abort(self) -> None:
+        """Close the connection at once, whatever is on it."""
+        if not self._closed:
+            self._close()
+            self._wire.abortConnection()
+
+    def retire(self) -> None:
+        """Close a connection that has no call, in good order where that can be done at once."""
+        if self._secure or not self._sender.flushed or self._sender.sending:
+            self.abort()  # which still says goodbye in TLS, but waits for no answer
+        elif not self._closed:
+            self._close()
+            self._wire.loseConnection()
+
+    def _close(self) -> None:
+        """No call comes here any more."""
+        if not self._closed:
+            self._closed = True
+            self._sender.close()
+            self._owner.gone(self)
+
+    def _cancelled(self, _waiting: Deferred[Incoming]) -> None:
+        self._waiting = None
+        self.abort()
+
+    def _not_sent(self, error: BaseException) -> None:
+        """The request can't be sent to its end."""
+        self._fail(
+            failures.ConnectionDied(None, unsent=True) if isinstance(error, Unsent) else error
+        )
+
+    def _fail(self, error: BaseException) -> None:
+        """End the call with an error, and the connection with it."""
+        waiting, body, pieces = self._waiting, self._body, self._pieces
+        self._reset()
+        self.abort()
+        if body is not None:
+            body.push(pieces)
+            body.end(error)
+        elif waiting is not None:
+            waiting.errback(error)
+
+    def _refuse(self, error: Exception) -> None:
+        cause = error.__context__
+        if cause is not None and not isinstance(cause, _Malformed | MalformedFields):
+            self._log.failure("The HTTP connection failed", Failure(cause))
+        self._fail(failures.not_http(self._origin, str(cause or error)))
+
+    def _finish(self) -> None:
+        """The response is complete: hand it over, and the connection back."""
+        waiting, body, answer, pieces = self._waiting, self._body, self._answer, self._pieces
+        status = self._status
+        reusable = self._reusable and not self._sender.sending and not self._closed
+        self.served += 1
+        self._reset()
+        if body is not None:
+            body.push(pieces)
+            body.end()
+        if reusable:
+            self._owner.released(self)
+        else:
+            self.retire()
+        if waiting is not None and answer is not None:
+            whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            waiting.callback(Incoming(status, answer.fields, answer.length, whole))
+
+    def _hand_over(self, answer: Answer) -> None:
+        """The head is there, the body not yet: begin to hand it over, or go on with it."""
+        if self._body is not None:
+            pieces, self._pieces = self._pieces, []
+            self._body.push(pieces)
+        elif answer.length is None or answer.length > WHOLE_LIMIT:
+            waiting, self._waiting = self._waiting, None
+            pieces, self._pieces = self._pieces, []
+            self._body = body = IncomingBody(
+                self._wire.pauseProducing, self._wire.resumeProducing, self.abort
+            )
+            body.push(pieces)
+            if waiting is not None:
+                waiting.callback(Incoming(self._status, answer.fields, answer.length, body))
+
+    def _steer_upload(self) -> None:
+        """Send the body after ``100 Continue``; stop where a final response makes it pointless."""
+        if self._answer is None:
+            if self._interim == 100:
+                self._sender.permit()
+        elif self._status >= 400 or self._answer.close or self._sender.awaits_permission:
+            self._reusable = False
+            self._sender.close()
+
+    # -- what the parser finds
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise _Malformed("bytes after the response")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._overhead += len(name) + len(value)
+        if self._overhead > HEAD_LIMIT:
+            raise _Malformed("a head or trailer above 64 KiB")
+        if self._answer is None:
+            self._raw.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        version = self._parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise _Malformed(f"HTTP version {version}")
+        if status < 200:
+            if status < 100 or status == 101:
+                raise _Malformed(f"status {status}")
+            self._interim = status
+            self._raw.clear()
+            return
+        answer = incoming(self._raw)
+        self._interim = 0
+        self._overhead = 0
+        self._status = status
+        self._answer = answer
+        self.kept = answer.kept
+        bodiless = self._head_only or status in _NO_BODY
+        self._until_close = not (bodiless or answer.chunked or answer.length is not None)
+        persistent = not answer.close if version == "1.1" else answer.persist and not answer.chunked
+        self._reusable = persistent and not self._until_close
+        if self._head_only:
+            self._complete = True
+
+    def on_body(self, data: bytes) -> None:
+        if self._complete:
+            raise _Malformed("a body after HEAD")
+        self._received += len(data)
+        self._overhead = 0
+        self._pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._answer is not None:
+            self._complete = True

@@ -1,0 +1,182 @@
+"""What can go wrong between the agent and the target, and how the caller is told."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from OpenSSL.SSL import Error as TLSError
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionClosed,
+    DNSLookupError,
+    NoRouteError,
+    TCPTimedOutError,
+    UnknownHostError,
+)
+from twisted.internet.error import ConnectionRefusedError as Refused
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.python.failure import Failure
+
+from workato_tunnel.problems import Problem
+
+from .target import Origin
+
+CONNECT_FAILURES: Final = (
+    ConnectError,
+    ConnectionClosed,
+    DNSLookupError,
+    DeferredTimeout,
+    TLSError,
+    OSError,
+)
+"""What connecting may raise, short of cancellation and bugs."""
+
+
+class ConnectionDied(Exception):
+    """The connection ended before any byte of the response.
+
+    :ivar unsent: nothing of the request has left this host.
+    """
+
+    def __init__(self, reason: Failure | None, *, unsent: bool = False) -> None:
+        super().__init__("the connection ended before the response")
+        self.reason = reason
+        self.unsent = unsent
+
+
+class CertificateRefused(Exception):
+    """The target's certificate is not acceptable.
+
+    :ivar cause: ``expired``, ``not_yet_valid``, ``name``, ``unknown_issuer``, ``self_signed``,
+        ``revoked`` or ``invalid``.
+    """
+
+    def __init__(self, cause: str, detail: str, hint: str) -> None:
+        super().__init__(detail)
+        self.cause = cause
+        self.detail = detail
+        self.hint = hint
+
+
+def _unreachable(origin: Origin, reason: str, detail: str, hint: str) -> Problem:
+    extra = {"reason": reason, "host": origin.host, "port": origin.port}
+    return Problem("target_unreachable", detail, hint=hint, extra=extra)
+
+
+def not_connected(origin: Origin, error: Exception, timeout: float) -> Problem:
+    """The problem for a connection that could not be made."""
+    if isinstance(error, CertificateRefused):
+        return tls_failed(origin, error)
+    if isinstance(error, TLSError):
+        return tls_failed(origin, error)
+    if isinstance(error, DNSLookupError | UnknownHostError):
+        return _unreachable(
+            origin,
+            "dns",
+            f"The name {origin.host} can't be resolved on the agent's host",
+            "Check the host in the profile's base_url and the DNS of the agent's host",
+        )
+    if isinstance(error, Refused):
+        return _unreachable(
+            origin,
+            "refused",
+            f"{origin} refused the connection",
+            "Check that the application runs and listens there, and that no firewall rejects it",
+        )
+    if isinstance(error, NoRouteError):
+        return _unreachable(
+            origin,
+            "no_route",
+            f"There is no route from the agent's host to {origin}",
+            "Check the address in base_url and the network of the agent's host",
+        )
+    if isinstance(error, DeferredTimeout | ConnectTimeout | TCPTimedOutError):
+        return _unreachable(
+            origin,
+            "timeout",
+            f"{origin} did not answer the connection attempt within {timeout:g} s",
+            "Check the address in base_url, and for a firewall that drops the agent's packets",
+        )
+    return _unreachable(
+        origin,
+        "connect",
+        f"No connection to {origin}: {error}",
+        "Check the address in base_url and the network of the agent's host",
+    )
+
+
+def tls_failed(origin: Origin, error: Exception) -> Problem:
+    """The problem for a TLS handshake that failed."""
+    if isinstance(error, CertificateRefused):
+        return _tls_problem(origin, error.cause, error.detail, error.hint)
+    if isinstance(error, DeferredTimeout):
+        return _tls_problem(
+            origin,
+            "timeout",
+            f"{origin} accepted the connection but did not answer the TLS handshake",
+            "If the application has no TLS on that port, base_url starts with http://",
+        )
+    words = _openssl_words(error)
+    plain = any(
+        word in words for word in ("wrong version number", "record layer failure", "packet length")
+    )
+    if plain or "http request" in words:
+        return _tls_problem(
+            origin,
+            "no_tls",
+            f"{origin} does not speak TLS: {words}",
+            "If the application has no TLS on that port, base_url starts with http://",
+        )
+    return _tls_problem(
+        origin,
+        "handshake",
+        f"The TLS handshake with {origin} failed: {words}",
+        "Check the application's TLS versions and ciphers, and whether it demands a certificate",
+    )
+
+
+def _tls_problem(origin: Origin, reason: str, detail: str, hint: str) -> Problem:
+    extra = {"reason": reason, "host": origin.host, "port": origin.port}
+    return Problem("target_tls_failed", detail, hint=hint, extra=extra)
+
+
+def _openssl_words(error: Exception) -> str:
+    """OpenSSL's reasons: the last member of each entry of its error queue."""
+    queue = error.args[0] if error.args else ()
+    if isinstance(queue, list | tuple):
+        reasons = [str(entry[-1]) for entry in queue if isinstance(entry, tuple) and entry]
+        if reasons:
+            return ", ".join(reasons)
+    return str(error) or "the connection was closed during the handshake"
+
+
+def closed_early(origin: Origin, *, reused: bool, idempotent: bool) -> Problem:
+    """The target hung up instead of answering."""
+    hint = "Look into the application's log: it closed the connection on this request"
+    if not idempotent:
+        hint += "; the work may have been done"
+    elif reused:
+        hint += ", on a kept connection and again on a new one"
+    return _unreachable(origin, "closed", f"{origin} closed the connection without an answer", hint)
+
+
+def cut(origin: Origin, received: int, expected: int | None) -> Problem:
+    """The target hung up in the middle of its answer."""
+    of = "" if expected is None else f" of {expected}"
+    return _unreachable(
+        origin,
+        "cut",
+        f"{origin} closed the connection after {received}{of} bytes of the response's body",
+        "The body is incomplete; look into the application's log",
+    )
+
+
+def not_http(origin: Origin, what: str) -> Problem:
+    """Something answered, but no HTTP/1.1 that can be relied on."""
+    return Problem(
+        "target_wrong_type",
+        f"{origin} sent no valid HTTP response: {what}",
+        hint="Check that base_url names an HTTP application, and https:// where the port has TLS",
+        extra={"host": origin.host, "port": origin.port},
+    )

@@ -1,0 +1,38 @@
+"""What an http profile is made of, once its config has been read."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+from attrs.validators import ge, gt
+
+from .credentials import Basic, Bearer
+
+
+@frozen
+class HttpSettings:
+    """One profile. Times in seconds.
+
+    :ivar base_url: ``http`` or ``https``, host, optional port and path; nothing else
+        (:func:`~workato_agent.services.http.target.parse_base_url`).
+    :ivar auth: what the agent adds to each call as Authorization; None adds nothing.
+    :ivar trust_all: accept any certificate, for any name: whoever sits between can read and change
+        all.
+    :ivar verify_host: the certificate must name the host of ``base_url``.
+    :ivar ca: PEM certificates to trust instead of the system's.
+    :ivar max_connections: connections to the target at a time, idle ones included.
+    :ivar max_waiting: calls that may wait for a free connection; the next is refused.
+    :ivar wait_timeout: how long a call waits for a free connection.
+    :ivar idle_timeout: how long an unused connection is kept.
+    :ivar connect_timeout: name resolution, TCP and TLS together.
+    """
+
+    base_url: str
+    auth: Basic | Bearer | None = None
+    trust_all: bool = False
+    verify_host: bool = True
+    ca: bytes | None = field(default=None, repr=False)
+    max_connections: int = field(default=64, validator=ge(1))
+    max_waiting: int = field(default=256, validator=ge(0))
+    wait_timeout: float = field(default=10.0, validator=gt(0))
+    idle_timeout: float = field(default=30.0, validator=gt(0))
+    connect_timeout: float = field(default=10.0, validator=gt(0))

@@ -1,0 +1,183 @@
+"""TLS with the target, and in plain words why a certificate was refused."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import Final
+
+from OpenSSL.crypto import X509
+from OpenSSL.crypto import Error as CryptoError
+from OpenSSL.SSL import VERIFY_FAIL_IF_NO_PEER_CERT, VERIFY_NONE, VERIFY_PEER, Connection, Context
+from service_identity import VerificationError
+from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
+from service_identity.pyopenssl import extract_patterns
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.ssl import (
+    Certificate,
+    CertificateOptions,
+    platformTrust,
+    trustRootFromCertificates,
+)
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+from .failures import CertificateRefused
+from .settings import HttpSettings
+from .target import Origin
+
+_PEM_END: Final = b"-----END CERTIFICATE-----"
+_EXPIRED: Final = 10
+_NOT_YET_VALID: Final = 9
+_REVOKED: Final = 23
+_SELF_SIGNED: Final = (18, 19)
+_NO_ISSUER: Final = (2, 20, 21)
+
+
+class Trust:
+    """Whom a profile trusts: one TLS context for all its connections.
+
+    Raises ValueError where the CA is no PEM certificate.
+    """
+
+    def __init__(self, settings: HttpSettings, origin: Origin) -> None:
+        self._verify = not settings.trust_all
+        self._verify_name = settings.verify_host
+        self._host = origin.host
+        self._context = _context(settings)
+
+    def handshake(self) -> Handshake:
+        """For one connection."""
+        return Handshake(self._context, self._host, verify=self._verify, name=self._verify_name)
+
+
+def _context(settings: HttpSettings) -> Context:
+    offered = [b"http/1.1"]
+    if settings.trust_all:
+        return CertificateOptions(acceptableProtocols=offered).getContext()
+    if settings.ca is None:
+        return CertificateOptions(
+            trustRoot=platformTrust(), acceptableProtocols=offered
+        ).getContext()
+    blocks = [block + _PEM_END for block in settings.ca.split(_PEM_END)[:-1]]
+    if not blocks:
+        raise ValueError("ca holds no PEM certificate")
+    try:
+        own = trustRootFromCertificates([Certificate.loadPEM(block) for block in blocks])
+    except CryptoError as error:
+        raise ValueError(f"ca holds a certificate that can't be read: {error}") from error
+    return CertificateOptions(trustRoot=own, acceptableProtocols=offered).getContext()
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class Handshake:
+    """Makes one TLS connection and remembers why its certificate was refused.
+
+    Twisted's own creator always checks the name and doesn't tell which check failed, hence this
+    one. The checks run inside the handshake, before anything of the request is sent.
+
+    :ivar refusal: set when the certificate was not accepted.
+    """
+
+    def __init__(self, context: Context, host: str, *, verify: bool, name: bool) -> None:
+        self._context = context
+        self._host = host
+        self._verify = verify
+        self._name = name
+        self.refusal: CertificateRefused | None = None
+
+    def clientConnectionForTLS(self, tls_protocol: TLSMemoryBIOProtocol) -> Connection:
+        connection = Connection(self._context, None)
+        connection.set_app_data(tls_protocol)
+        if not _is_address(self._host):
+            connection.set_tlsext_host_name(self._host.encode("ascii"))
+        if self._verify:
+            connection.set_verify(VERIFY_PEER | VERIFY_FAIL_IF_NO_PEER_CERT, self._checked)
+        else:
+            connection.set_verify(VERIFY_NONE, lambda *_: True)
+        return connection
+
+    def _checked(
+        self, _connection: Connection, certificate: X509, error: int, depth: int, valid: int
+    ) -> bool:
+        """OpenSSL's verify callback, for each certificate; the target's own (depth 0) is last."""
+        if not valid:
+            self.refusal = _refusal(certificate, error)
+            return False
+        if depth or not self._name:
+            return True
+        pattern = IPAddress_ID(self._host) if _is_address(self._host) else DNS_ID(self._host)
+        try:
+            verify_service_identity(extract_patterns(certificate), [pattern], [])
+        except VerificationError:
+            self.refusal = _wrong_name(certificate, self._host)
+        except Exception as broken:  # noqa: BLE001 - an exception would be lost inside OpenSSL
+            self.refusal = CertificateRefused(
+                "invalid",
+                f"The target's certificate can't be read: {broken}",
+                "Replace the certificate",
+            )
+        return self.refusal is None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _refusal(certificate: X509, error: int) -> CertificateRefused:
+    names = certificate.to_cryptography()
+    subject, issuer = names.subject.rfc4514_string(), names.issuer.rfc4514_string()
+    if error == _EXPIRED:
+        when = names.not_valid_after_utc.isoformat()
+        return CertificateRefused(
+            "expired",
+            f"The certificate {subject!r} expired on {when}",
+            f"Renew it; the clock of the agent's host says {datetime.now(UTC):%Y-%m-%d}",
+        )
+    if error == _NOT_YET_VALID:
+        when = names.not_valid_before_utc.isoformat()
+        return CertificateRefused(
+            "not_yet_valid",
+            f"The certificate {subject!r} is valid from {when} only",
+            f"Check the clock of the agent's host, which says {datetime.now(UTC):%Y-%m-%d %H:%M}Z",
+        )
+    if error in _SELF_SIGNED:
+        return CertificateRefused(
+            "self_signed",
+            f"The certificate {subject!r} is signed by itself, and not trusted",
+            "Give that certificate, or its CA's, as the profile's ca",
+        )
+    if error in _NO_ISSUER:
+        return CertificateRefused(
+            "unknown_issuer",
+            f"The issuer {issuer!r} of the certificate {subject!r} is not trusted",
+            "Give the issuing CA as the profile's ca; intermediate ones must come from the target",
+        )
+    if error == _REVOKED:
+        return CertificateRefused(
+            "revoked", f"The certificate {subject!r} is revoked", "Replace it"
+        )
+    return CertificateRefused(
+        "invalid",
+        f"The certificate {subject!r} failed verification (OpenSSL's error {error})",
+        "Look at the chain with: openssl s_client -connect HOST:PORT -showcerts",
+    )
+
+
+def _wrong_name(certificate: X509, host: str) -> CertificateRefused:
+    names = sorted({str(_pattern_text(pattern)) for pattern in extract_patterns(certificate)})
+    return CertificateRefused(
+        "name",
+        f"The certificate is for {', '.join(names) or 'no name at all'}, not for {host}",
+        "Use a name of the certificate in base_url; verifyHost: false gives the check up",
+    )
+
+
+def _pattern_text(pattern: object) -> str:
+    raw = getattr(pattern, "pattern", pattern)
+    text = getattr(raw, "pattern", raw)
+    return text.decode("ascii", "replace") if isinstance(text, bytes) else str(text)
