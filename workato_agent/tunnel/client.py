@@ -1,8 +1,8 @@
 """Keeps the tunnel up: dials, says HELLO, resumes the session or begins one, dials again.
 
 Reconnection is Twisted's ClientService. It counts a connection as made once TLS has begun; what
-comes after (certificate, WebSocket handshake, HELLO) may still fail, so the pace of further attempts
-is decided here, by what happened last.
+comes after (certificate, WebSocket handshake, HELLO) may still fail, so the pace of further
+attempts is decided here, by what happened last.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class TunnelClient(MultiService):
         return connecting
 
     def _not_connected(self, failure: Failure) -> Failure:
-        self._lost(failure.getErrorMessage() or failure.type.__name__)
+        self._lost(failure.getErrorMessage() or repr(failure.value))
         return failure
 
     def _delay(self, _attempt: int) -> float:
@@ -306,5 +306,5 @@ class TunnelClient(MultiService):
             self._socket = None
         if self.session is not None:
             self.session.link_lost(socket)
-        rejected = tls_failure(socket.lost_reason.value) if socket.lost_reason else None
-        self._lost(rejected or reason)
+        error = socket.lost_reason.value if socket.lost_reason is not None else None
+        self._lost((error is not None and tls_failure(error)) or reason)

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 
 from workato_tunnel.settings import SUBPROTOCOL
-from workato_tunnel.tx.websocket import OPTIONS, TunnelWebSocket
+from workato_tunnel.tx.websocket import OPTIONS, ExactTimer, TunnelWebSocket
 
 HELLO_TIMEOUT: Final = 10.0
 
@@ -71,9 +71,11 @@ class AgentTunnelFactory(WebSocketClientFactory):
     """Builds the agent's sockets, one at a time."""
 
     protocol = AgentTunnel
+    noisy = False
 
     def __init__(self, url: str, owner: TunnelOwner, reactor: Any, software: str) -> None:
         super().__init__(url, protocols=[SUBPROTOCOL], useragent=software, reactor=reactor)
+        self._batched_timer = ExactTimer(reactor)
         self.setProtocolOptions(**OPTIONS, acceptMaskedServerFrames=False)
         self.owner = owner
         self.reactor = reactor

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import msgspec
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.web.http import Request as HttpRequest
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -19,16 +19,14 @@ from workato_tunnel.problems import Problem
 from workato_tunnel.settings import SUBPROTOCOL, Settings
 from workato_tunnel.tx.session import Accept
 from workato_tunnel.tx.transport import StreamReceiver, StreamTransport
-from workato_tunnel.tx.websocket import OPTIONS
+from workato_tunnel.tx.websocket import OPTIONS, ExactTimer
 from workato_tunnel.windows import CreditBudget
 
 from ..agents.registry import Registry
-from ..api.messages import AdminResponse
-from .admission import Admission
+from ..identity.admission import Admission
+from ..identity.enrolment import Enrolment
 from .protocol import GatewayTunnel
 from .renewal import RenewalCall
-
-Enrol = Callable[[bytes, str], Awaitable[AdminResponse]]
 
 MAX_ENROLMENT: Final = 16 * 1024
 REQUEST_TIMEOUT: Final = 15
@@ -39,12 +37,14 @@ class TunnelFactory(WebSocketServerFactory):
     """Everything that the gateway's tunnels share."""
 
     protocol = GatewayTunnel
+    noisy = False
 
     def __init__(
         self,
         clock: IReactorTime,
         registry: Registry,
         admission: Admission,
+        enrolment: Enrolment,
         *,
         settings: Settings,
         hold: float,
@@ -52,12 +52,14 @@ class TunnelFactory(WebSocketServerFactory):
         shared_budget: CreditBudget | None = None,
     ) -> None:
         super().__init__(protocols=[SUBPROTOCOL], server=software, reactor=clock)
+        self._batched_timer = ExactTimer(clock)
         self.setProtocolOptions(
             **OPTIONS, webStatus=False, requireMaskedClientFrames=True, maxConnections=MAX_SOCKETS
         )
         self.clock = clock
         self.registry = registry
         self.admission = admission
+        self.enrolment = enrolment
         self.settings = settings
         self.hold = hold
         self.software = software
@@ -83,15 +85,15 @@ class TunnelFactory(WebSocketServerFactory):
         """Serves the streams that this agent opens: the renewal of its certificate."""
 
         def accept(stream: StreamTransport, head: Open) -> StreamReceiver:
-            return RenewalCall(stream, head, lambda csr: self.admission.renew(agent_id, csr))
+            return RenewalCall(stream, head, lambda csr: self.enrolment.renew(agent_id, csr))
 
         return accept
 
-    def site(self, enrol: Enrol) -> Site:
+    def site(self) -> Site:
         """What the tunnel's port answers: ``/tunnel`` and ``POST /enrol``."""
         root = Resource()
         root.putChild(b"tunnel", WebSocketResource(self))
-        root.putChild(b"enrol", _Enrolment(enrol))
+        root.putChild(b"enrol", _Enrolment(self.enrolment))
         site = _Site(root, requestFactory=_SmallRequest, timeout=REQUEST_TIMEOUT)
         site.displayTracebacks = False
         site.noisy = False
@@ -129,39 +131,43 @@ class _Enrolment(Resource):
     isLeaf = True  # noqa: N815
     _log = Logger()
 
-    def __init__(self, enrol: Enrol) -> None:
+    def __init__(self, enrolment: Enrolment) -> None:
         super().__init__()
-        self._enrol = enrol
+        self._enrolment = enrolment
 
     def render_POST(self, request: Any) -> int:  # noqa: N802
         body = request.content.read(MAX_ENROLMENT + 1)
         work = Deferred.fromCoroutine(self._answer(request, body))
-        gone = request.notifyFinish()
-        gone.addErrback(lambda _lost: work.cancel())
         work.addErrback(self._failed, request)
         return NOT_DONE_YET
 
-    async def _answer(self, request: HttpRequest, body: bytes) -> None:
-        peer = request.getClientAddress().host
+    async def _answer(self, request: Any, body: bytes) -> None:
+        """A stranger who leaves early has used up the code all the same: the work is not cut."""
+        gone: list[object] = []
+        request.notifyFinish().addErrback(gone.append)
         try:
-            answer = await self._enrol(body, peer)
+            answer = await self._enrolment.enrol(body, request.getClientAddress().host)
         except Problem as problem:
-            answer = AdminResponse(problem.status, problem.body(""), tuple(problem.headers()))
-        self._write(request, answer)
+            if not gone:
+                _write(request, problem.status, problem.body(""), problem.headers())
+        else:
+            if not gone:
+                _write(request, 200, msgspec.json.encode(answer), [_JSON])
 
-    def _write(self, request: HttpRequest, answer: AdminResponse) -> None:
-        request.setResponseCode(answer.status)
-        headers = dict(answer.headers)
-        headers.setdefault("content-type", "application/json")
-        for name, value in headers.items():
-            request.setHeader(name.encode("latin-1"), value.encode("latin-1"))
-        body = answer.body()
-        request.setHeader(b"content-length", str(len(body)).encode("ascii"))
-        request.write(body)
-        request.finish()
+    def _failed(self, failure: Failure, request: Any) -> None:
+        self._log.failure("enrolment failed", failure=failure)
+        if not request.finished and request.channel is not None:
+            problem = Problem("internal_error", "the gateway's log says more")
+            _write(request, problem.status, problem.body(""), problem.headers())
 
-    def _failed(self, failure: Any, request: Any) -> None:
-        if request._disconnected:  # noqa: SLF001 - Twisted has no public word for it
-            return
-        self._log.failure("Enrolment failed", failure=failure)
-        self._write(request, AdminResponse(500, {"code": "internal_error"}))
+
+_JSON: Final = ("content-type", "application/json")
+
+
+def _write(request: Any, status: int, body: bytes, headers: list[tuple[str, str]]) -> None:
+    request.setResponseCode(status)
+    for name, value in headers:
+        request.setHeader(name.encode("latin-1"), value.encode("latin-1"))
+    request.setHeader(b"content-length", str(len(body)).encode("ascii"))
+    request.write(body)
+    request.finish()

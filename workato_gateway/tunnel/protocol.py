@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny
-from cryptography import x509
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -21,7 +20,7 @@ from workato_tunnel.tx.session import CLOSE_POLICY, CLOSE_PROTOCOL_ERROR, Sessio
 from workato_tunnel.tx.websocket import TunnelWebSocket
 
 from ..agents.registry import LiveAgent
-from .admission import AdmissionRefused, AdmittedAgent
+from ..identity.admission import AdmittedAgent, NotAdmitted
 
 if TYPE_CHECKING:
     from .factory import TunnelFactory
@@ -77,15 +76,19 @@ class GatewayTunnel(TunnelWebSocket, WebSocketServerProtocol):
         if SUBPROTOCOL not in protocols:
             raise ConnectionDeny(400, f"the subprotocol must be {SUBPROTOCOL}")
         presented = self.transport.getPeerCertificate()
-        certificate: x509.Certificate | None = presented and presented.to_cryptography()
         address = self.transport.getPeer().host
         try:
-            self.admitted = await self.factory.admission.admit(certificate, address)
-        except AdmissionRefused as refused:
+            if presented is None:
+                raise NotAdmitted("no client certificate: enrol the agent")
+            self.admitted = await self.factory.admission.admit(presented.to_cryptography(), address)
+        except NotAdmitted as refused:
             self._log.warn(
-                "Refused a tunnel from {address}: {reason}", address=address, reason=refused.reason
+                "tunnel from {peer} refused: {reason}",
+                peer=address,
+                reason=refused.message,
+                agent_id=refused.agent_id,
             )
-            raise ConnectionDeny(refused.status, refused.reason) from None
+            raise ConnectionDeny(403, refused.message) from None
         return SUBPROTOCOL
 
     def _on_hello(self, message: bytes) -> None:
@@ -179,4 +182,4 @@ class GatewayTunnel(TunnelWebSocket, WebSocketServerProtocol):
     def _refuse(self, reason: str, code: int = CLOSE_POLICY) -> None:
         self._hello_call = None
         self._log.warn("Closing a tunnel: {reason}", reason=reason)
-        self.sendClose(code, reason[:120])
+        self.close(code, reason)

@@ -9,13 +9,15 @@ unfragmented binary frame within the size limit goes to Autobahn untouched, in o
 from __future__ import annotations
 
 import os
+import random
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 from autobahn.twisted.websocket import WebSocketAdapterProtocol
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from websockets.speedups import apply_mask
@@ -52,6 +54,29 @@ OPTIONS: Final[dict[str, Any]] = {
 """Autobahn's limits are off by default; these are ours (``setProtocolOptions``)."""
 
 
+class _ExactCall:
+    """A delayed call that may be cancelled late, as Autobahn does."""
+
+    def __init__(self, call: IDelayedCall) -> None:
+        self._call = call
+
+    def cancel(self) -> None:
+        if self._call.active():
+            self._call.cancel()
+
+
+class ExactTimer:
+    """In place of Autobahn's batched timer, which rounds to seconds and can't be cancelled: its
+    bucket keeps every socket of the last quarter of a minute."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+
+    def call_later(self, delay: float, call: Callable[..., object], *args: object) -> _ExactCall:
+        """Call after ``delay`` seconds."""
+        return _ExactCall(self._clock.callLater(delay, call, *args))
+
+
 class TunnelWebSocket(WebSocketAdapterProtocol):
     """Mix-in before Autobahn's client or server protocol. Subclasses say what a message does.
 
@@ -72,6 +97,11 @@ class TunnelWebSocket(WebSocketAdapterProtocol):
     def tunnel_message(self, message: bytes) -> None:
         """A whole binary message."""
         raise NotImplementedError  # pragma: no cover - every subclass has its own
+
+    def connectionMade(self) -> None:
+        # Agents that connect together, as after a gateway's restart, shall not ping together.
+        self.autoPingInterval = PING_INTERVAL * random.uniform(0.8, 1.2)  # noqa: S311
+        super().connectionMade()
 
     # -- Autobahn's callbacks ------------------------------------------------------------------
 
@@ -191,7 +221,8 @@ class TunnelWebSocket(WebSocketAdapterProtocol):
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake, behind what was written."""
         self.transport.unregisterProducer()
-        self.sendClose(code, reason[:120] or None)
+        # sendClose takes an application's codes only; ours are those of RFC 6455 itself.
+        self.sendCloseFrame(code, reason[:100].encode("ascii", "replace"))
 
     def abort(self) -> None:
         """Drop the socket."""
