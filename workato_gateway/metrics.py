@@ -16,7 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from .agents.registry import LiveAgent
+from .agents.groups import Candidate
 
 MAX_SERIES: Final = 1000
 OTHER: Final = "other"
@@ -39,7 +39,6 @@ LATENCY: Final = (
     10.0,
     60.0,
 )
-ROUND_TRIP: Final = (0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 
 
 class Histogram:
@@ -88,14 +87,13 @@ class Metrics(Collector):
 
     def __init__(
         self,
-        agents: Callable[[], Iterable[LiveAgent]] = tuple,
+        agents: Callable[[], Iterable[Candidate]] = tuple,
         connections: Callable[[], int] | None = None,
     ) -> None:
         self._agents = agents
         self._connections = connections
         self._calls: dict[tuple[str, str], CallSeries] = {}
         self._problems: dict[str, int] = {}
-        self._round_trip = Histogram(ROUND_TRIP)
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
 
@@ -134,10 +132,6 @@ class Metrics(Collector):
         """Count a problem of the gateway's own (the agents' pass uncounted, inside bodies)."""
         self._problems[code] = self._problems.get(code, 0) + 1
 
-    def round_trip(self, seconds: float) -> None:
-        """Count one measured round trip of a tunnel."""
-        self._round_trip.observe(seconds)
-
     def exposition(self) -> tuple[str, bytes]:
         """``(content type, text)`` for ``GET /metrics``."""
         return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self.registry)
@@ -152,12 +146,6 @@ class Metrics(Collector):
         for code, count in self._problems.items():
             problems.add_metric([code], count)
         yield problems
-        round_trip = HistogramMetricFamily(
-            f"{PREFIX}tunnel_round_trip_seconds", "Round trip of the tunnels' pings"
-        )
-        buckets, total = self._round_trip.cumulative()
-        round_trip.add_metric([], buckets, total)
-        yield round_trip
 
     def _collect_calls(self) -> Iterator[Metric]:
         labels = ["group", "service"]
@@ -187,11 +175,23 @@ class Metrics(Collector):
     def _collect_agents(self) -> Iterator[Metric]:
         counts: dict[tuple[str, str], int] = {}
         streams: dict[str, int] = {}
+        trips: dict[tuple[str, str], float] = {}
+        round_trip = GaugeMetricFamily(
+            f"{PREFIX}tunnel_round_trip_seconds",
+            "Round trip of the latest ping",
+            labels=["group", "agent"],
+        )
         for agent in self._agents():
             group = agent.group if agent.group in streams or len(streams) < MAX_SERIES else OTHER
             state = (group, "connected" if agent.connected else "held")
             counts[state] = counts.get(state, 0) + 1
             streams[group] = streams.get(group, 0) + agent.streams
+            seconds = agent.round_trip()
+            if seconds is not None and len(trips) < MAX_SERIES:
+                trips[group, agent.name] = seconds
+        for labels, seconds in trips.items():
+            round_trip.add_metric(labels, seconds)
+        yield round_trip
         sessions = GaugeMetricFamily(
             f"{PREFIX}sessions", "Sessions of agents", labels=["group", "state"]
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -10,13 +10,13 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from workato_tunnel.errors import ErrorCode, StreamRefused, StreamReset
+from workato_tunnel.errors import ErrorCode, HeadTooLarge, StreamRefused, StreamReset
 from workato_tunnel.frames import Head, Headers, Open, Trailers
 from workato_tunnel.problems import Problem
 from workato_tunnel.tx.transport import StreamTransport
 
 from .endings import ELSEWHERE, problem_of_refusal, problem_of_reset
-from .registry import LiveAgent
+from .groups import Candidate
 
 REPLAYED: Final = 64 * 1024
 """Bytes of a request body that are kept to ask another agent, should the first one refuse."""
@@ -76,19 +76,19 @@ class Call:
         self,
         caller: CallerSide,
         request: Open,
-        agents: list[LiveAgent],
+        agents: Sequence[Candidate],
         *,
         has_body: bool,
         deadline: float,
         seconds: Callable[[], float],
     ) -> None:
         """
-        :param agents: who may take it, the first one to ask last; the list is used up.
+        :param agents: who may take it, the first one to ask last.
         :param deadline: in the seconds of ``seconds``.
         """
         self._caller: CallerSide | None = caller
         self._open = request
-        self._agents = agents
+        self._agents = list(agents)
         self._has_body = has_body
         self._deadline = deadline
         self._seconds = seconds
@@ -102,7 +102,10 @@ class Call:
         self._replay_size = 0
 
     def begin(self) -> None:
-        """Ask the agents, one after the other. Raises Problem when none of them takes the call."""
+        """Ask the agents, one after the other.
+
+        Raises Problem when none of them takes the call, HeadTooLarge.
+        """
         refusal: StreamRefused | None = None
         while self._agents:
             agent = self._agents.pop()
@@ -245,6 +248,10 @@ class Call:
                 self.begin()
             except Problem as refused:
                 problem = refused
+            except HeadTooLarge as error:
+                problem = Problem(
+                    "bad_request", f"agent {self._name!r} takes no such head: {error}"
+                )
             else:
                 return
         if problem.code == "internal_error":

@@ -3,19 +3,55 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
+from workato_tunnel.frames import Catalogue, Open
 from workato_tunnel.problems import Problem
-
-from .registry import LiveAgent
+from workato_tunnel.tx.transport import StreamReceiver, StreamTransport
 
 RETRY_AFTER = 5
 """Seconds: an agent that lost its connection tries again within this time at first."""
 
 
+class Candidate(Protocol):
+    """An agent with a session (:class:`workato_gateway.agents.registry.LiveAgent`)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def group(self) -> str: ...
+
+    @property
+    def catalogue(self) -> Catalogue: ...
+
+    @property
+    def connected(self) -> bool:
+        """A call sent now would reach it."""
+
+    @property
+    def streams(self) -> int:
+        """Calls in flight."""
+
+    @property
+    def round_trip(self) -> Callable[[], float | None]:
+        """Seconds, of the tunnel's latest ping."""
+
+    def offers(self, service: str, profile: str) -> bool: ...
+
+    def open_stream(
+        self, head: Open, receiver: StreamReceiver, *, end: bool = False
+    ) -> StreamTransport:
+        """``end``: there is no body. Raises StreamRefused, HeadTooLarge."""
+
+
+C = TypeVar("C", bound=Candidate)
+
+
 def candidates(
-    agents: Sequence[LiveAgent], group: str, service: str, profile: str, pinned: str | None = None
-) -> list[LiveAgent]:
+    agents: Sequence[C], group: str, service: str, profile: str, pinned: str | None = None
+) -> list[C]:
     """The agents that can take a call, the least busy one **last** (so that ``pop()`` takes it).
 
     Equals come in random order, so that bursts do not fall on one of them.
@@ -39,13 +75,13 @@ def candidates(
     return offering
 
 
-def _busy(agent: LiveAgent) -> int:
+def _busy(agent: Candidate) -> int:
     return agent.streams
 
 
 def _absence(
-    agents: Sequence[LiveAgent],
-    ready: Sequence[LiveAgent],
+    agents: Sequence[Candidate],
+    ready: Sequence[Candidate],
     group: str,
     service: str,
     profile: str,

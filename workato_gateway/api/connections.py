@@ -44,6 +44,7 @@ class HttpLimits:
     """
 
     connections: int = 10_000
+    header_bytes: int = 64 * 1024
     header_timeout: float = 15.0
     idle_timeout: float = 75.0
     linger: float = 30.0

@@ -55,6 +55,7 @@ class Exchange:
         "_channel",
         "_remaining",
         "agent",
+        "body_limit",
         "bytes_in",
         "bytes_out",
         "code",
@@ -93,6 +94,7 @@ class Exchange:
         self.bytes_out = 0
         self.complete = False
         self.ended = False
+        self.body_limit: int | None = None
         self.relayed = False
         self.listener: Listener | None = None
         self.response: ResponseHead | None = None
@@ -110,6 +112,12 @@ class Exchange:
     def awaits_continue(self) -> bool:
         """The caller holds the body back until it is asked for."""
         return not self._body_wanted and self.head.expects_continue and self.head.has_body
+
+    def limit_body(self, size: int) -> None:
+        """Break off where the body turns out larger. Raises Problem where that is known now."""
+        if self.head.length is not None and self.head.length > size:
+            raise body_too_large(size)
+        self.body_limit = size
 
     def receive_body(self) -> None:
         """Take the body in: from now on the listener is told of it. Answers ``Expect`` if asked."""
@@ -245,6 +253,13 @@ class Exchange:
             modern=head.modern,
             persistent=head.keep_alive and channel.may_persist(self),
         )
+
+
+def body_too_large(limit: int) -> Problem:
+    """A request's body is beyond its limit."""
+    return Problem(
+        "payload_too_large", f"the body is limited to {limit} bytes", hint="Send it in parts."
+    )
 
 
 def _wrong_length() -> Problem:

@@ -19,8 +19,6 @@ from workato_tunnel.problems import Problem
 
 from .problems import refusal
 
-MAX_HEAD: Final = 64 * 1024
-"""Bytes of a request's head, its request line included."""
 MAX_FIELDS: Final = 100
 MAX_REQUEST_LINE: Final = 16 * 1024
 
@@ -48,6 +46,7 @@ CONTROL: Final = SINGLE | {
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "x-forwarded-for",
 }
 """Fields that end at the gateway: hop by hop (RFC 9110, 7.6.1), or carried by the tunnel itself."""
 
@@ -150,7 +149,7 @@ class HeadParser:
         if data.count(b" ", 0, line_end) != 2:
             raise malformed("the request line is METHOD SP TARGET SP VERSION")
         if self._count > MAX_FIELDS:
-            raise too_many_fields()
+            raise head_too_large(f"there are at most {MAX_FIELDS} header fields")
         if self._repeated is not None:
             raise malformed(f"the field {self._repeated} is there twice")
         head = RequestHead(
@@ -230,13 +229,10 @@ def malformed(reason: str) -> Problem:
     )
 
 
-def too_many_fields() -> Problem:
-    """The head is beyond its limits."""
+def head_too_large(detail: str) -> Problem:
+    """The head is beyond a limit (RFC 6585, 5)."""
     return refusal(
-        431,
-        "Request header fields too large",
-        f"the head is limited to {MAX_FIELDS} fields and {MAX_HEAD} bytes",
-        "Send fewer or shorter header fields.",
+        431, "Request header fields too large", detail, "Send fewer or shorter header fields."
     )
 
 

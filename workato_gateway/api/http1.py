@@ -25,15 +25,14 @@ from zope.interface import implementer
 from workato_tunnel.problems import Problem
 
 from .bodies import ChunkedBody, RequestBody, SizedBody
-from .exchange import Exchange
+from .exchange import Exchange, body_too_large
 from .heads import (
-    MAX_HEAD,
     MAX_REQUEST_LINE,
     HeadParser,
     RequestHead,
+    head_too_large,
     malformed,
     target_too_long,
-    too_many_fields,
 )
 from .problems import refusal
 
@@ -159,7 +158,7 @@ class Http1Channel(Protocol):
             return bool(self._buffer)
         end = buffer.find(b"\r\n\r\n", self._scanned)
         try:
-            if end < 0 or end + 4 > MAX_HEAD:
+            if end < 0 or end + 4 > self.factory.limits.header_bytes:
                 self._check_partial(buffer)
                 return False
             if buffer.find(b"\r\n", 0, MAX_REQUEST_LINE) < 0:
@@ -186,8 +185,9 @@ class Http1Channel(Protocol):
 
     def _check_partial(self, buffer: bytes) -> None:
         """Raises Problem where the incomplete head in the buffer can't become a good one."""
-        if len(buffer) >= MAX_HEAD:
-            raise too_many_fields()
+        limit = self.factory.limits.header_bytes
+        if len(buffer) >= limit:
+            raise head_too_large(f"the head is limited to {limit} bytes")
         if not _METHOD_START.match(buffer):
             raise malformed("this is not HTTP; does the caller speak TLS to a plain-text port?")
         if _BARE_LF.search(buffer, max(0, self._scanned - 1)):
@@ -238,6 +238,10 @@ class Http1Channel(Protocol):
                 listener = exchange.listener
                 if content:
                     exchange.bytes_in += len(content)
+                    limit = exchange.body_limit
+                    if limit is not None and exchange.bytes_in > limit:
+                        exchange.break_off(body_too_large(limit))
+                        return
                     if listener is not None:
                         listener.body_received(content)
                 if body.ended:

@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 from urllib.parse import unquote
 
-import msgspec
 from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
-from workato_tunnel.frames import Limits, Open
+from workato_tunnel.errors import HeadTooLarge
+from workato_tunnel.frames import Open
 from workato_tunnel.problems import Problem
 
 from ..agents.calls import Call
-from ..agents.groups import candidates
-from ..agents.registry import Registry
+from ..agents.groups import Candidate, candidates
 from ..identity.tokens import Caller
 from .exchange import Exchange
-from .heads import too_many_fields
+from .heads import head_too_large
 
 Authenticate = Callable[[str | None], Caller]
 """From an ``Authorization`` field (or None) to who calls. Raises Problem ``unauthenticated``."""
 
 _TIMEOUT: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
-_SURELY_FITS: Final = 16 * 1024  # latin-1 text grows to at most twice its size in MessagePack
+
+
+class Agents(Protocol):
+    """Who is connected (:class:`workato_gateway.agents.registry.Registry`)."""
+
+    def group(self, group: str) -> Sequence[Candidate]:
+        """The live agents of a group."""
 
 
 @frozen
 class RelayLimits:
     """What the relay allows: calls in flight, and seconds.
 
+    :ivar body: bytes of a request's body; None: any number.
     :ivar grace: how much longer than the agent the gateway waits; the agent's own answer at the
         deadline says more.
     """
@@ -40,6 +46,7 @@ class RelayLimits:
     calls_per_token: int = 1_000
     default_timeout: float = 60.0
     max_timeout: float = 86_400.0
+    body: int | None = None
     grace: float = 1.0
 
 
@@ -50,7 +57,7 @@ class Relay:
     :ivar known_group: whether a group of that name exists.
     """
 
-    registry: Registry
+    registry: Agents
     authenticate: Authenticate
     known_group: Callable[[str], bool]
     clock: IReactorTime
@@ -84,6 +91,8 @@ class Relay:
                 hint="`workato-gateway group list` shows the groups.",
             )
         exchange.group = group
+        if self.limits.body is not None:
+            exchange.limit_body(self.limits.body)
         _, _, query = head.target.partition("?")
         timeout, query = self._timeout(head.control.get("x-timeout"), query)
         agents = candidates(
@@ -102,8 +111,6 @@ class Relay:
             trace=exchange.trace,
             request_id=exchange.request_id,
         )
-        if head.size > _SURELY_FITS and len(msgspec.msgpack.encode(request)) > Limits().map_size:
-            raise too_many_fields()
         self._count_in(exchange, caller.token_id)
         seconds = self.clock.seconds
         deadline = exchange.started + timeout
@@ -112,7 +119,10 @@ class Relay:
         )
         exchange.listener = call
         exchange.expire_at(deadline + self.limits.grace)
-        call.begin()
+        try:
+            call.begin()
+        except HeadTooLarge:
+            raise head_too_large("the tunnel takes heads of up to 60 KiB") from None
 
     def _count_in(self, exchange: Exchange, token_id: str) -> None:
         limits = self.limits

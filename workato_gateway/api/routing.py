@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import parse_qsl, unquote
 
@@ -23,9 +23,11 @@ from .exchange import Exchange
 from .messages import AdminRequest, AdminResource, AdminResponse
 from .problems import refusal
 from .relay import Authenticate, Relay
+from .resources import RESERVED, OpenResource
 
 MAX_ADMIN_BODY: Final = 1024 * 1024
 ADMIN_TIMEOUT: Final = 60.0
+CALL_FORM: Final = "Calls go to /v1/groups/{group}/{service}/{profile}[/{path}]."
 ANONYMOUS: Final = Caller(owner="", token_id="", scopes=())
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
@@ -34,30 +36,41 @@ _TRACEPARENT: Final = re.compile(
 )
 
 
+def _nobody(_address: str) -> bool:
+    return False
+
+
 @define
 class Router:
     """The site that the HTTP server serves.
 
-    :ivar reserved: words that stand in a service's place but belong to the administration, as in
-        ``/v1/groups/{group}/agents/{agent}``.
-    :ivar resources: answers everything else under ``/v1``, to callers with a token. It finds the
-        resource by the path itself, and authorises.
-    :ivar public: exact paths that need no token, as ``/healthz``; they see :data:`ANONYMOUS`.
+    :ivar find: from the decoded segments after ``/v1`` to a resource of the administration; None
+        where there is none. It authorises itself; who calls is known by then.
+    :ivar reserved: words in a service's place that belong to the administration.
+    :ivar public: exact paths that need no token.
+    :ivar metrics_readers: whether an address may read ``/metrics`` without a token; others need the
+        scope ``admin``.
+    :ivar proxies: whether an address is a proxy whose ``X-Forwarded-For`` is believed.
     """
 
     relay: Relay
     authenticate: Authenticate
-    resources: AdminResource
+    find: Callable[[tuple[str, ...]], AdminResource | None]
     clock: IReactorTime
     metrics: Metrics
-    public: Mapping[str, AdminResource] = field(factory=dict)
-    reserved: frozenset[str] = frozenset({"agents", "activation-codes"})
+    public: Mapping[str, OpenResource] = field(factory=dict)
+    reserved: frozenset[str] = RESERVED
+    metrics_readers: Callable[[str], bool] = field(default=_nobody)
+    proxies: Callable[[str], bool] = field(default=_nobody)
     access_log: AccessLog | None = None
     _log = Logger()
 
     def request_received(self, exchange: Exchange) -> None:
         """A request's head is there: begin to answer it."""
         _identify(exchange)
+        forwarded = exchange.head.control.get("x-forwarded-for")
+        if forwarded is not None and self.proxies(exchange.peer):
+            exchange.peer = self._caller_behind_proxies(forwarded)
         path, _, _ = exchange.head.target.partition("?")
         segments = path.split("/", 6)
         try:
@@ -101,31 +114,54 @@ class Router:
         if self.access_log is not None:
             self.access_log.record(exchange, seconds)
 
+    def _caller_behind_proxies(self, forwarded: str) -> str:
+        """The last address of the list that is not itself such a proxy."""
+        addresses = [part.strip() for part in forwarded.split(",")]
+        for address in reversed(addresses):
+            if not self.proxies(address):
+                return address[:64]
+        return addresses[0][:64]
+
     def _administer(self, exchange: Exchange, path: str) -> None:
-        head = exchange.head
-        resource = self.public.get(path)
-        if resource is not None:
-            caller = ANONYMOUS
-            segments = tuple(path.split("/")[1:])
+        resource: AdminResource | None
+        caller = ANONYMOUS
+        segments: tuple[str, ...] = ()
+        if path in self.public:
+            resource = _ignoring_request(self.public[path])
+        elif path == "/metrics" and self.metrics_readers(exchange.peer):
+            resource = self._metrics
         else:
-            caller = self.authenticate(head.control.get("authorization"))
+            caller = self.authenticate(exchange.head.control.get("authorization"))
             exchange.owner = caller.owner
-            if not path.startswith("/v1/"):
-                raise Problem("not_found", f"there is nothing at {path}", hint="See /v1/groups.")
-            resource = self.resources
-            segments = tuple(_decoded(part) for part in path.split("/")[2:])
-        if head.length is not None and head.length > MAX_ADMIN_BODY:
-            raise _too_large()
-        query = head.target.partition("?")[2]
+            if path == "/metrics":
+                resource = self._metrics
+            else:
+                root, *rest = (_decoded(part) for part in path.split("/")[1:])
+                segments = tuple(rest)
+                resource = self.find(segments) if root == "v1" else None
+            if resource is None:
+                raise Problem("not_found", f"there is nothing at {path}", hint=CALL_FORM)
+            if path == "/metrics" and not caller.is_admin:
+                raise Problem(
+                    "forbidden",
+                    "the token does not have the scope admin",
+                    hint="or allow the address in metrics.allowed_networks",
+                )
+        exchange.limit_body(MAX_ADMIN_BODY)
+        query = exchange.head.target.partition("?")[2]
         AdminCall(
             exchange, resource, segments, dict(parse_qsl(query, keep_blank_values=True)), caller
         ).begin(self.clock.seconds() + ADMIN_TIMEOUT)
+
+    async def _metrics(self, request: AdminRequest) -> AdminResponse:
+        content_type, text = self.metrics.exposition()
+        return AdminResponse(200, text, (("content-type", content_type),))
 
 
 class AdminCall:
     """Collects a small body, asks the resource, answers."""
 
-    __slots__ = ("_body", "_caller", "_exchange", "_path", "_query", "_resource", "_size", "_work")
+    __slots__ = ("_body", "_caller", "_exchange", "_path", "_query", "_resource", "_work")
 
     _log = Logger()
 
@@ -143,7 +179,6 @@ class AdminCall:
         self._query = query
         self._caller = caller
         self._body: list[bytes] = []
-        self._size = 0
         self._work: Deferred[None] | None = None
 
     def begin(self, deadline: float) -> None:
@@ -157,12 +192,7 @@ class AdminCall:
 
     def body_received(self, data: bytes) -> None:
         """Listener: request body."""
-        self._size += len(data)
-        if self._size > MAX_ADMIN_BODY:
-            self._body.clear()
-            self._exchange.fail(_too_large())
-        else:
-            self._body.append(data)
+        self._body.append(data)
 
     def body_ended(self) -> None:
         """Listener: the body is complete."""
@@ -238,6 +268,13 @@ def _identify(exchange: Exchange) -> None:
         exchange.request_id = wanted
 
 
+def _ignoring_request(resource: OpenResource) -> AdminResource:
+    async def answer(_request: AdminRequest) -> AdminResponse:
+        return await resource()
+
+    return answer
+
+
 def _fields(response: AdminResponse) -> list[tuple[str, str]]:
     fields = list(response.headers)
     if response.content is not None and not any(
@@ -255,12 +292,6 @@ def _decoded(segment: str) -> str:
         return unquote(segment, errors="strict")
     except UnicodeDecodeError:
         raise refusal(400, "The request is malformed", "the path is not UTF-8") from None
-
-
-def _too_large() -> Problem:
-    return Problem(
-        "payload_too_large", f"the body is limited to {MAX_ADMIN_BODY} bytes", hint="Send less."
-    )
 
 
 def _internal_error() -> Problem:
