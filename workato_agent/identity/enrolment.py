@@ -7,7 +7,7 @@ The key is made here and stays here; only a signing request goes out.
 from __future__ import annotations
 
 import socket
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 from urllib.parse import urlsplit
@@ -230,7 +230,7 @@ def _identity(
     if url.scheme != "wss" or not url.hostname:
         raise EnrolmentError(f"the gateway's tunnel URL is not wss://: {answer.tunnel_url!r}")
     facts = Facts(answer.agent_id, answer.tunnel_url, answer.name, answer.group)
-    return Identity(directory, facts, authorities, Credentials(key, chain))
+    return Identity(directory, facts, authorities, Credentials(key, chain, datetime.now(UTC)))
 
 
 def _connection_words(where: str, error: Exception) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -61,10 +61,14 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @frozen
 class Credentials:
-    """A key with the certificate chain that belongs to it, ours first."""
+    """A key with the certificate chain that belongs to it, ours first.
+
+    :ivar since: when we got the certificate; its own beginning is dated back by the gateway.
+    """
 
     key: PrivateKey = field(repr=False)
     chain: tuple[x509.Certificate, ...]
+    since: datetime
 
 
 @define
@@ -99,8 +103,8 @@ class Identity:
 
     @property
     def lifetime(self) -> timedelta:
-        """For how long our certificate was made out."""
-        return self.expires - self.certificate.not_valid_before_utc
+        """For how long we have our certificate, from the day we got it to its end."""
+        return self.expires - self.credentials.since
 
     def client_options(
         self, hostname: str, *, system_trust: bool = False
@@ -126,7 +130,7 @@ class Identity:
         chain = tuple(certificates_from_pem(pem))
         check_certificate(chain[0], self.credentials.key, self.authorities)
         write_private(self.directory / CERTIFICATE, certificates_to_pem(chain))
-        self.credentials = Credentials(self.credentials.key, chain)
+        self.credentials = Credentials(self.credentials.key, chain, datetime.now(UTC))
 
 
 def load_identity(directory: Path) -> Identity:
@@ -154,7 +158,8 @@ def load_identity(directory: Path) -> Identity:
         raise IdentityError(
             f"{directory}: {KEY} and {CERTIFICATE} do not belong together: enrol again"
         )
-    return Identity(directory, facts, authorities, Credentials(key, chain))
+    since = _received(directory / CERTIFICATE, chain[0])
+    return Identity(directory, facts, authorities, Credentials(key, chain, since))
 
 
 def save_identity(identity: Identity) -> None:
@@ -280,6 +285,13 @@ def _read(path: Path, *, private: bool = False) -> bytes:
     if len(content) > _LARGEST:
         raise IdentityError(f"{path}: larger than any such file: enrol again")
     return content
+
+
+def _received(path: Path, certificate: x509.Certificate) -> datetime:
+    """When the file was written, as far as that can be."""
+    written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    latest = min(written, datetime.now(UTC), certificate.not_valid_after_utc)
+    return max(latest, certificate.not_valid_before_utc)
 
 
 def _read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
