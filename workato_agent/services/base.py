@@ -10,15 +10,19 @@ from ..requests import Request, Response
 class ProfileService(Protocol):
     """Serves one profile of one config section.
 
-    It is built from the profile's parsed config with all it needs (reactor, thread pools) passed in,
-    opens nothing before it is asked, and owns what it opens.
+    It is built from the profile's parsed config with all it needs (reactor, thread pools) passed
+    in, opens nothing before it is asked, and owns what it opens.
     """
 
-    type: str
-    """What stands behind the profile, for the catalogue: ``postgresql``, ``local``, ``http`` …"""
+    @property
+    def type(self) -> str:
+        """What stands behind the profile, for the catalogue: ``postgresql``, ``http`` …."""
+        ...
 
-    operations: tuple[str, ...]
-    """The operations that this profile offers under its policy, for the catalogue."""
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """The operations that this profile offers under its policy, for the catalogue."""
+        ...
 
     def operation(self, request: Request) -> str:
         """The name of the operation that a request asks for (``query``, ``read``, ``test`` …).
