@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal, NoReturn
+from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import (
     AliasChoices,
     BeforeValidator,
+    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
@@ -91,6 +92,21 @@ class DatabaseProfile(ProfileConfig):
         return tuple(ADAPTERS.values())
 
 
+def _url_instead(schema: dict[str, Any]) -> None:
+    """In the JSON Schema: a jdbc: URL stands for the keys that are required otherwise."""
+    required = [name for name in schema.pop("required", ()) if name != "username"]
+    users = [
+        {"required": [name]} for name in ("username", "user") if "username" in schema["properties"]
+    ]
+    own: dict[str, Any] = {"required": required}
+    if users:
+        own["anyOf"] = users
+        schema["properties"]["user"] = {"type": "string", "description": "the same as username"}
+    schema["properties"]["url"] = {"type": "string", "pattern": "^jdbc:"}
+    schema["properties"]["driverClass"] = {"type": "string"}
+    schema["anyOf"] = [own, {"required": ["url"]}]
+
+
 def _sqlite_file(value: object, info: ValidationInfo) -> object:
     if not isinstance(value, (str, Path)):
         refuse("expected the path of a SQLite file or ':memory:'")
@@ -102,6 +118,8 @@ class SqliteProfile(DatabaseProfile):
 
     :ivar create: make the file when it is not there; else a missing one is an error of the call.
     """
+
+    model_config = ConfigDict(json_schema_extra=_url_instead)
 
     adapter: Literal["sqlite"] = "sqlite"
     database: Annotated[
@@ -119,6 +137,8 @@ class PostgresqlProfile(DatabaseProfile):
     :ivar sslrootcert: PEM file of the authority; None verifies against the system's trust store,
         which ``system`` in the file asks for.
     """
+
+    model_config = ConfigDict(json_schema_extra=_url_instead)
 
     adapter: Literal["postgresql"] = "postgresql"
     host: Text = "localhost"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from .fields import ConfigPath, Model, PositiveSeconds, Text, refuse, split_url
 from .policies import HttpPolicy
@@ -63,6 +63,12 @@ class HttpPool(Model):
     wait: PositiveSeconds = 10
 
 
+def _rules_here_too(schema: dict[str, Any]) -> None:
+    """In the JSON Schema: methods and paths may stand in the profile."""
+    for key in _RULES:
+        schema["properties"][key] = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+
+
 class HttpProfile(ProfileConfig):
     """An HTTP application.
 
@@ -74,6 +80,7 @@ class HttpProfile(ProfileConfig):
 
     service: ClassVar[str] = "http"
     options: ClassVar[type[Model] | None] = HttpOptions
+    model_config = ConfigDict(json_schema_extra=_rules_here_too)
 
     base_url: Text
     auth: HttpAuth | None = None

@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from .errors import ConfigError, ConfigProblem, Location, dotted, suggestion
 from .fields import Model
+from .options import ConfigOptions
 from .profiles import ProfileConfig
 from .schema import AgentConfig
 from .secrets import References, Secret
@@ -295,7 +296,8 @@ def _remarks(options: Mapping[str, Model], profiles: Profiles) -> tuple[str, ...
     for service, entries in profiles.items():
         for name, entry in entries.items():
             found += [f"{service}.{name}: {remark}" for remark in entry.remarks()]
-    if "config" in options:
+    stated = options.get("config")
+    if isinstance(stated, ConfigOptions) and stated.auto_reload:
         found.append("config.autoReload: this version reads its config once, at start")
     return tuple(found)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from .fields import ConfigPath, LoopbackAddress, Model, Port, Size, Text, refuse, split_url
 from .secrets import Secret
@@ -81,11 +81,19 @@ class ServerOptions(Model):
     classpath: str | None = None
 
 
+def _loggers_as_keys(schema: dict[str, Any]) -> None:
+    """In the JSON Schema: further keys are loggers."""
+    level = schema["properties"].pop("loggers")["additionalProperties"]
+    schema["additionalProperties"] = {**level, "description": "the level of this logger"}
+
+
 class LoggingOptions(Model):
     """``logging``: ``level`` for all, ``loggers`` for those named as further keys of the section.
 
     Without ``path`` the log goes to standard error; with it to a file, rotated at ``max_size``.
     """
+
+    model_config = ConfigDict(json_schema_extra=_loggers_as_keys)
 
     level: LevelField = "info"
     format: Literal["text", "json"] = "text"

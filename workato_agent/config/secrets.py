@@ -69,20 +69,7 @@ class Secret:
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, object]:
-        return {
-            "anyOf": [
-                {"type": ["string", "number"]},
-                *(
-                    {
-                        "type": "object",
-                        "properties": {source: {"type": "string"}},
-                        "required": [source],
-                        "additionalProperties": False,
-                    }
-                    for source in ("env", "file")
-                ),
-            ]
-        }
+        return {"type": ["string", "number"]}
 
     @classmethod
     def _accept(cls, value: object) -> Secret:

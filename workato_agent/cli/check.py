@@ -1,0 +1,231 @@
+"""``workato-agent check``: is the config valid, and does each profile reach its target?"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from attrs import frozen
+from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError, gatherResults  # noqa: A004
+
+from workato_tunnel.problems import Problem
+
+from ..config import AgentConfig, ConfigError, load_config
+from ..config.jsonschema import config_schema
+from ..requests import Request, Response
+from ..services.base import ProfileService
+from .commands import Command, add_config, add_json, on_reactor, tell_config_error
+from .output import DONE, FAILED, WRONG_USE, painted, say, show, show_json
+
+TIMEOUT: Final = 30.0
+AT_ONCE: Final = 8
+_LARGEST: Final = 64 * 1024
+
+Services = Mapping[str, Mapping[str, ProfileService]]
+
+
+@frozen
+class Finding:
+    """What the test of one profile showed. ``seconds``: how long it took."""
+
+    service: str
+    profile: str
+    ok: bool
+    seconds: float
+    target: str | None = None
+    code: str | None = None
+    detail: str | None = None
+    hint: str | None = None
+
+
+class _NoBody:
+    """The body of a request that has none."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise StopAsyncIteration
+
+    async def read(self, limit: int) -> bytes:
+        return b""
+
+
+async def check_profiles(
+    services: Services, wanted: Sequence[tuple[str, str]], reactor: Any, timeout: float = TIMEOUT
+) -> list[Finding]:
+    """Run the own test of each profile, some at a time, as a caller's GET without a path would."""
+    turns = DeferredSemaphore(AT_ONCE)
+
+    def one(service: str, profile: str) -> Deferred[Finding]:
+        work = _check(services[service][profile], service, profile, reactor, timeout)
+        return Deferred.fromCoroutine(work)
+
+    return await gatherResults([turns.run(one, *name) for name in wanted], consumeErrors=True)
+
+
+async def _check(
+    tested: ProfileService, service: str, profile: str, reactor: Any, timeout: float
+) -> Finding:
+    began = time.monotonic()
+    request = Request(
+        service=service,
+        profile=profile,
+        method="GET",
+        path="",
+        query="",
+        headers=(("accept", "application/json"),),
+        body=_NoBody(),
+        caller="workato-agent check",
+        deadline=reactor.seconds() + timeout,
+        trace="",
+        request_id="check",
+    )
+    try:
+        running = Deferred.fromCoroutine(_answer(tested, request))
+        answer = await running.addTimeout(timeout, reactor)
+    except Problem as problem:
+        answer = dict[str, Any](problem.members(request.request_id))
+    except TimeoutError:
+        answer = {
+            "code": "deadline_exceeded",
+            "detail": f"no answer within {timeout:g} s",
+            "hint": "a firewall that drops, or a target that hangs",
+        }
+    except Exception as error:  # noqa: BLE001 - one profile's fault must not hide the others
+        answer = {"code": "internal_error", "detail": f"{type(error).__name__}: {error}"}
+    return Finding(
+        service,
+        profile,
+        ok=answer.get("ok") is True,
+        seconds=round(time.monotonic() - began, 3),
+        target=answer.get("target"),
+        code=answer.get("code"),
+        detail=answer.get("detail"),
+        hint=answer.get("hint"),
+    )
+
+
+async def _answer(tested: ProfileService, request: Request) -> dict[str, Any]:
+    response: Response = await tested.handle(request)
+    content = b""
+    if isinstance(response.body, bytes):
+        content = response.body
+    else:
+        async for chunk in response.body:
+            content += chunk
+            if len(content) > _LARGEST:
+                raise Problem("internal_error", "the test's answer is not one")
+    return msgspec.json.decode(content, type=dict[str, Any])
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    parser.add_argument(
+        "profiles",
+        metavar="PROFILE",
+        nargs="*",
+        help="profiles to test, as sales or database/sales (default: all)",
+    )
+    parser.add_argument("--no-connect", action="store_true", help="only read and validate the file")
+    parser.add_argument(
+        "--schema", action="store_true", help="print the file's JSON Schema and end"
+    )
+    add_json(parser)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.schema:
+        show_json(config_schema())
+        return DONE
+    try:
+        config = load_config(arguments.config)
+    except ConfigError as error:
+        tell_config_error(error, as_json=arguments.json)
+        return FAILED
+    wanted, unknown = _select(config, arguments.profiles)
+    if unknown:
+        say(f"workato-agent check: {arguments.config} has no profile {', '.join(unknown)}")
+        return WRONG_USE
+    for remark in config.remarks:
+        say(f"note: {remark}")
+    if arguments.no_connect:
+        return _tell_valid(config, arguments.json)
+    findings = on_reactor(lambda reactor: _build_and_check(config, wanted, reactor))
+    if arguments.json:
+        document = [msgspec.to_builtins(finding) for finding in findings]
+        show_json({"ok": all(finding.ok for finding in findings), "profiles": document})
+    else:
+        _tell(findings)
+    return DONE if all(finding.ok for finding in findings) else FAILED
+
+
+async def _build_and_check(
+    config: AgentConfig, wanted: Sequence[tuple[str, str]], reactor: Any
+) -> list[Finding]:
+    # Imported here: the services' drivers take a while to load, and no other command needs them.
+    from ..serving import serve_profiles  # noqa: PLC0415
+
+    served = serve_profiles(config, reactor)
+    served.start()
+    services = {
+        service: {name: entry.service for name, entry in entries.items()}
+        for service, entries in served.profiles.items()
+    }
+    try:
+        return await check_profiles(services, wanted, reactor)
+    finally:
+        await served.close()
+
+
+def _select(config: AgentConfig, names: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """The profiles that are meant, and the names that mean none."""
+    there = [(service, profile) for service, profile, _ in config.every_profile()]
+    if not names:
+        return there, []
+    wanted: list[tuple[str, str]] = []
+    unknown = []
+    for name in names:
+        found = [pair for pair in there if name in (pair[1], "/".join(pair))]
+        wanted += [pair for pair in found if pair not in wanted]
+        if not found:
+            unknown.append(name)
+    return wanted, unknown
+
+
+def _tell_valid(config: AgentConfig, as_json: bool) -> int:
+    profiles = [f"{service}/{profile}" for service, profile, _ in config.every_profile()]
+    if as_json:
+        document = {"ok": True, "file": str(config.file), "config_hash": config.config_hash}
+        show_json({**document, "profiles": profiles})
+    else:
+        count = f"{len(profiles)} profile{'' if len(profiles) == 1 else 's'}"
+        show(f"{config.file}: {painted('valid', 'good')}, {count}, hash {config.config_hash}")
+    return DONE
+
+
+def _tell(findings: Sequence[Finding]) -> None:
+    if not findings:
+        show("no profiles")
+    names = [f"{finding.service}/{finding.profile}" for finding in findings]
+    width = max(map(len, names), default=0)
+    for name, finding in zip(names, findings, strict=True):
+        if finding.ok:
+            took = painted(f"{finding.seconds:.2f} s", "dim")
+            show(f"{painted('ok', 'good')}      {name:<{width}}  {finding.target or ''}  {took}")
+        else:
+            hint = f" ({finding.hint})" if finding.hint else ""
+            reason = f"{finding.code or 'no answer'}: {finding.detail or 'the test failed'}{hint}"
+            show(f"{painted('FAILED', 'bad')}  {name:<{width}}  {reason}")
+
+
+COMMAND = Command(
+    "check",
+    "validate the config and test each profile against its target",
+    "workato-agent check --config config.yml sales",
+    _arguments,
+    _run,
+)

@@ -1,0 +1,17 @@
+"""The version of the distribution that this is."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Final
+
+
+def _installed() -> str:
+    try:
+        return metadata.version("workato-agent")
+    except metadata.PackageNotFoundError:
+        return "0+source"
+
+
+VERSION: Final = _installed()
+"""As installed; ``0+source`` in a source tree that is not."""
