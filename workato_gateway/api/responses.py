@@ -98,10 +98,12 @@ class ResponseHead:
         length: str | None = None
         server = SERVER
         line_length = len(text)
+        lines = 0
         for name, value in headers:
             key = name.lower()
             if key not in _OURS:
                 text += f"{key}: {value}\r\n"
+                lines += 1
             elif key == "content-length":
                 if length not in (None, value):
                     raise MalformedResponse("two different lengths are declared")
@@ -110,6 +112,8 @@ class ResponseHead:
                 date = value
             elif key == "server":
                 server = value
+        if text.count("\n", line_length) != lines:
+            raise MalformedResponse("a header field holds a line break")
         self.bodiless = to_head or status == 204 or status == 304
         self.length = None if length is None or status == 204 else _declared(length)
         self.chunked = modern and self.length is None and not self.bodiless

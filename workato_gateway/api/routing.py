@@ -23,7 +23,6 @@ from .exchange import Exchange
 from .messages import AdminRequest, AdminResource, AdminResponse
 from .problems import refusal
 from .relay import Authenticate, Relay
-from .resources import RESERVED, OpenResource
 
 MAX_ADMIN_BODY: Final = 1024 * 1024
 ADMIN_TIMEOUT: Final = 60.0
@@ -44,23 +43,20 @@ def _nobody(_address: str) -> bool:
 class Router:
     """The site that the HTTP server serves.
 
-    :ivar find: from the decoded segments after ``/v1`` to a resource of the administration; None
-        where there is none. It authorises itself; who calls is known by then.
+    :ivar resources: answers everything else under ``/v1``, to callers with a token; it finds the
+        resource by the path and authorises.
+    :ivar public: exact paths that need no token: the resource sees :data:`ANONYMOUS`.
     :ivar reserved: words in a service's place that belong to the administration.
-    :ivar public: exact paths that need no token.
-    :ivar metrics_readers: whether an address may read ``/metrics`` without a token; others need the
-        scope ``admin``.
     :ivar proxies: whether an address is a proxy whose ``X-Forwarded-For`` is believed.
     """
 
     relay: Relay
     authenticate: Authenticate
-    find: Callable[[tuple[str, ...]], AdminResource | None]
+    resources: AdminResource
     clock: IReactorTime
     metrics: Metrics
-    public: Mapping[str, OpenResource] = field(factory=dict)
-    reserved: frozenset[str] = RESERVED
-    metrics_readers: Callable[[str], bool] = field(default=_nobody)
+    public: Mapping[str, AdminResource] = field(factory=dict)
+    reserved: frozenset[str] = frozenset({"agents", "activation-codes"})
     proxies: Callable[[str], bool] = field(default=_nobody)
     access_log: AccessLog | None = None
     _log = Logger()
@@ -123,45 +119,37 @@ class Router:
         return addresses[0][:64]
 
     def _administer(self, exchange: Exchange, path: str) -> None:
-        resource: AdminResource | None
         caller = ANONYMOUS
         segments: tuple[str, ...] = ()
-        if path in self.public:
-            resource = _ignoring_request(self.public[path])
-        elif path == "/metrics" and self.metrics_readers(exchange.peer):
-            resource = self._metrics
-        else:
+        resource = self.public.get(path)
+        if resource is None:
             caller = self.authenticate(exchange.head.control.get("authorization"))
             exchange.owner = caller.owner
-            if path == "/metrics":
-                resource = self._metrics
-            else:
-                root, *rest = (_decoded(part) for part in path.split("/")[1:])
-                segments = tuple(rest)
-                resource = self.find(segments) if root == "v1" else None
-            if resource is None:
+            root, *rest = (_decoded(part) for part in path.split("/")[1:] or [path])
+            if root != "v1":
                 raise Problem("not_found", f"there is nothing at {path}", hint=CALL_FORM)
-            if path == "/metrics" and not caller.is_admin:
-                raise Problem(
-                    "forbidden",
-                    "the token does not have the scope admin",
-                    hint="or allow the address in metrics.allowed_networks",
-                )
+            resource = self.resources
+            segments = tuple(rest)
         exchange.limit_body(MAX_ADMIN_BODY)
         query = exchange.head.target.partition("?")[2]
         AdminCall(
             exchange, resource, segments, dict(parse_qsl(query, keep_blank_values=True)), caller
         ).begin(self.clock.seconds() + ADMIN_TIMEOUT)
 
-    async def _metrics(self, request: AdminRequest) -> AdminResponse:
-        content_type, text = self.metrics.exposition()
-        return AdminResponse(200, text, (("content-type", content_type),))
-
 
 class AdminCall:
     """Collects a small body, asks the resource, answers."""
 
-    __slots__ = ("_body", "_caller", "_exchange", "_path", "_query", "_resource", "_work")
+    __slots__ = (
+        "_body",
+        "_caller",
+        "_cancelled",
+        "_exchange",
+        "_path",
+        "_query",
+        "_resource",
+        "_work",
+    )
 
     _log = Logger()
 
@@ -180,6 +168,7 @@ class AdminCall:
         self._caller = caller
         self._body: list[bytes] = []
         self._work: Deferred[None] | None = None
+        self._cancelled = False
 
     def begin(self, deadline: float) -> None:
         """Begin, at once where there is no body."""
@@ -221,7 +210,7 @@ class AdminCall:
         self._exchange.respond(response.status, _fields(response), response.body())
 
     def _failed(self, failure: Failure) -> None:
-        if failure.check(CancelledError) and self._exchange.ended:
+        if self._cancelled and failure.check(CancelledError):
             return
         self._log.failure(
             "Request {request_id} failed", failure, request_id=self._exchange.request_id
@@ -246,6 +235,7 @@ class AdminCall:
         """Listener: nothing to resume."""
 
     def _cancel(self) -> None:
+        self._cancelled = True
         work, self._work = self._work, None
         if work is not None:
             work.cancel()
@@ -266,13 +256,6 @@ def _identify(exchange: Exchange) -> None:
     wanted = control.get("x-request-id")
     if wanted is not None and _REQUEST_ID.fullmatch(wanted):
         exchange.request_id = wanted
-
-
-def _ignoring_request(resource: OpenResource) -> AdminResource:
-    async def answer(_request: AdminRequest) -> AdminResponse:
-        return await resource()
-
-    return answer
 
 
 def _fields(response: AdminResponse) -> list[tuple[str, str]]:
