@@ -133,6 +133,9 @@ class IncomingBody:
             return
         self._ended = True
         self._failure = failure
+        if self._paused:
+            self._paused = False
+            self._resume()  # the connection is for the next call now, read or not
         self._wake()
 
     def _wake(self) -> None:
@@ -155,8 +158,7 @@ class IncomingBody:
         self._size = 0
         if self._paused:
             self._paused = False
-            if not self._ended:
-                self._resume()
+            self._resume()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _left(self, _cancelled: Deferred[None]) -> None:
