@@ -74,6 +74,11 @@ def _switch(value: object) -> object:
     return "off" if value is False else value
 
 
+def _access(value: object, info: ValidationInfo) -> object:
+    word = _switch(value)
+    return word if word in ("stdout", "off") else _resolved(word, info)
+
+
 def _form_of_tls(value: object) -> str:
     return "pair" if isinstance(value, dict | BaseModel) else "word"
 
@@ -162,20 +167,20 @@ class Ca(_Section):
 class Limits(_Section):
     """Bounds of what one gateway takes on.
 
-    :ivar streams_per_agent: calls in flight on one agent.
-    :ivar calls_per_token: calls in flight of one token.
     :ivar connections: open sockets of callers.
-    :ivar body: bytes of one request's body; None: no bound, as bodies are streamed.
-    :ivar header_bytes: of one request's head.
-    :ivar tunnel_memory: bytes that all sessions together may have in flight.
+    :ivar calls: calls in flight.
+    :ivar calls_per_token: calls in flight of one token.
+    :ivar default_timeout: of a call that names none; ``max_timeout``: the longest it may name.
+    :ivar tunnel_memory: bytes that all tunnels together may have in flight beyond each one's own
+        first share.
     :ivar enrolment_failures: wrong activation codes a minute and address.
     """
 
-    streams_per_agent: Annotated[int, Field(ge=1, le=65536)] = 256
-    calls_per_token: Annotated[int, Field(ge=1)] = 1024
-    connections: Annotated[int, Field(ge=1)] = 8192
-    body: Annotated[Size, Field(ge=1)] | None = None
-    header_bytes: Annotated[Size, Field(ge=4096, le=1 << 20)] = 64 << 10
+    connections: Annotated[int, Field(ge=1)] = 10_000
+    calls: Annotated[int, Field(ge=1)] = 10_000
+    calls_per_token: Annotated[int, Field(ge=1)] = 1_000
+    default_timeout: Annotated[Duration, Field(gt=0)] = 60.0
+    max_timeout: Annotated[Duration, Field(gt=0, le=30 * 86400)] = 86_400.0
     tunnel_memory: Annotated[Size, Field(ge=1 << 20)] = 512 << 20
     enrolment_failures: Annotated[int, Field(ge=1)] = 10
 
@@ -190,13 +195,17 @@ class Metrics(_Section):
 
 
 class Logging(BaseModel):
-    """What is logged. Other keys are loggers, as ``workato_gateway.api: debug``."""
+    """What is logged. Other keys are loggers, as ``workato_gateway.api: debug``.
+
+    ``access``: where a line for each request goes: ``stdout``, ``off`` or a path.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     __pydantic_extra__: dict[str, Level]
 
     level: Level = "info"
     format: Literal["text", "json"] = "text"
+    access: Annotated[Literal["stdout", "off"] | Path, BeforeValidator(_access)] = "stdout"
 
     @property
     def levels(self) -> dict[str, Level]:

@@ -1,4 +1,4 @@
-"""Activation codes: made by administrators, redeemed by agents."""
+"""``/v1/groups/{group}/activation-codes``: codes for agents to come."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import time
 
 import msgspec
 
-from workato_tunnel.problems import Problem
-
 from ..identity.enrolment import Enrolment, IssuedCode, issue_code
 from ..storage.interface import Store, Transaction
-from .documents import Changed, Now, actor, audit, moment, read_body
+from .documents import Now, actor, audit, moment, read_body
 from .messages import AdminRequest, AdminResponse
 
 
@@ -21,14 +19,11 @@ class NewCode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ActivationCodes:
-    """``/v1/groups/{group}/activation-codes``, and ``POST /enrol`` on the tunnel's listener."""
+    """The resource. Codes are redeemed on the tunnel's listener."""
 
-    def __init__(
-        self, store: Store, enrolment: Enrolment, changed: Changed, now: Now = time.time
-    ) -> None:
+    def __init__(self, store: Store, enrolment: Enrolment, now: Now = time.time) -> None:
         self._store = store
         self._enrolment = enrolment
-        self._changed = changed
         self._now = now
 
     async def create(self, request: AdminRequest) -> AdminResponse:
@@ -56,15 +51,4 @@ class ActivationCodes:
                 "expires": moment(issued.record.expires),
             },
             (("cache-control", "no-store"),),
-        )
-
-    async def enrol(self, body: bytes, peer: str) -> AdminResponse:
-        """Redeem a code. ``body``: JSON, ``peer``: the agent's IP address. Never raises Problem."""
-        try:
-            answer = await self._enrolment.enrol(body, peer)
-        except Problem as problem:
-            return AdminResponse(problem.status, problem.body(""), tuple(problem.headers()))
-        await self._changed()
-        return AdminResponse(
-            200, answer, (("content-type", "application/json"), ("cache-control", "no-store"))
         )

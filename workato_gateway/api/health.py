@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from workato_tunnel.problems import Problem
 
 from ..storage.interface import Store, StoreError
-from .messages import AdminResponse
+from .messages import AdminRequest, AdminResponse
 
 STORE_DEADLINE: Final = 2.0
 NO_STORE: Final = (("cache-control", "no-store"),)
@@ -33,11 +33,11 @@ class Health:
         """One more."""
         self._conditions.append(condition)
 
-    async def live(self) -> AdminResponse:
+    async def live(self, request: AdminRequest) -> AdminResponse:
         """The process serves HTTP: that this is answered says it all."""
         return AdminResponse(200, {"status": "ok"}, NO_STORE)
 
-    async def ready(self) -> AdminResponse:
+    async def ready(self, request: AdminRequest) -> AdminResponse:
         """200 when a call could succeed, 503 with the reasons when not."""
         reasons = [reason for condition in self._conditions if (reason := condition())]
         if (reason := await self._store_fault()) is not None:

@@ -6,7 +6,7 @@ called ``agents`` or ``activation-codes``.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from attrs import frozen
@@ -17,14 +17,12 @@ from workato_tunnel.problems import CONTENT_TYPE, Problem
 from ..storage.interface import StoreError
 from .activation import ActivationCodes
 from .agents import Agents
+from .figures import Figures
 from .groups import Groups
 from .health import Health
 from .messages import AdminRequest, AdminResource, AdminResponse
 from .problems import refusal
 from .tokens import AuditResource, TokenResource
-
-OpenResource = Callable[[], Awaitable[AdminResponse]]
-"""A resource that needs no token and looks at nothing of the request."""
 
 RESERVED: Final = frozenset({"agents", "activation-codes"})
 """What follows a group's name in a path of the table, and so is no service."""
@@ -50,7 +48,7 @@ class Route:
 
 
 class Resources:
-    """Finds the resource of a request."""
+    """Answers what is not a call to an agent."""
 
     _log = Logger()
 
@@ -63,6 +61,7 @@ class Resources:
         tokens: TokenResource,
         audit: AuditResource,
         health: Health,
+        figures: Figures,
     ) -> None:
         one_group = ("groups", "{group}")
         self.routes: tuple[Route, ...] = (
@@ -77,28 +76,29 @@ class Resources:
             Route(("tokens",), {"GET": tokens.list, "POST": tokens.create}),
             Route(("tokens", "{token}"), {"GET": tokens.read, "DELETE": tokens.revoke}),
             Route(("audit",), {"GET": audit.list}),
+            Route(("metrics",), {"GET": figures.read}),
         )
-        self.open: Mapping[str, OpenResource] = {
+        self.public: Mapping[str, AdminResource] = {
             "/healthz": health.live,
             "/readyz": health.ready,
+            "/metrics": figures.public,
         }
         """By the whole path; no token is asked for."""
 
-    def find(self, path: tuple[str, ...]) -> AdminResource | None:
-        """What answers to the decoded segments after ``/v1``; None: not one of the table.
+    async def answer(self, request: AdminRequest) -> AdminResponse:
+        """The answer to a request below ``/v1``, whose path is in the table and whose caller is an
+        administrator. HEAD is answered as GET; the server leaves the body out.
 
-        Whoever is found checks the scope ``admin`` and answers HEAD as GET (the body is left out
-        by the server) and an unknown method with 405.
+        Raises Problem.
         """
         for route in self.routes:
-            if route.matches(path):
-                return lambda request: self._answer(route, request)
-        if len(path) > 2 and path[0] == "groups" and path[2] in RESERVED:
-            return self._nothing
-        return None
-
-    async def _nothing(self, request: AdminRequest) -> AdminResponse:
-        raise Problem("not_found", f"there is no resource /v1/{'/'.join(request.path)}")
+            if route.matches(request.path):
+                return await self._answer(route, request)
+        raise Problem(
+            "not_found",
+            f"there is nothing at /v1/{'/'.join(request.path)}",
+            hint="a call to an agent is /v1/groups/GROUP/SERVICE/PROFILE",
+        )
 
     async def _answer(self, route: Route, request: AdminRequest) -> AdminResponse:
         if not request.caller.is_admin:

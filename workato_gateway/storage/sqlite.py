@@ -52,6 +52,11 @@ def thd_connect(path: Path, *, migrations_allowed: bool) -> sqlite3.Connection:
     return connection
 
 
+def check_file(path: Path) -> None:
+    """Open the store once, bring its schema up to date, and let go of it. Raises StoreError."""
+    thd_connect(path, migrations_allowed=True).close()
+
+
 def create_file(path: Path) -> None:
     """An empty file that only its owner reads; SQLite gives the same mode to the files beside it.
 
@@ -64,27 +69,22 @@ def create_file(path: Path) -> None:
 
 
 class SqliteStore:
-    """A :class:`Store` on one file. Made by :meth:`open` or :meth:`open_here`."""
+    """A :class:`Store` on one file. Made by :meth:`beside` or :meth:`open_here`."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, thread: WorkThread) -> None:
+    def __init__(self, path: Path, thread: WorkThread, *, migrations_allowed: bool) -> None:
         self._path = path
-        self._connection = connection
         self._thread = thread
+        self._migrations_allowed = migrations_allowed
+        self._connection: sqlite3.Connection | None = None
         self._closed = False
 
     @classmethod
-    async def open(cls, path: Path, reactor: IReactorFromThreads) -> SqliteStore:
-        """For the gateway: brings the schema up to date and works in a thread of its own.
+    def beside(cls, path: Path, reactor: IReactorFromThreads) -> SqliteStore:
+        """For the gateway: works in a thread of its own, and brings the schema up to date.
 
-        Raises StoreError.
+        The file is opened by :meth:`open` or with the first work.
         """
-        thread = OwnThread(reactor)
-        try:
-            connection = await thread.run(lambda: thd_connect(path, migrations_allowed=True))
-        except BaseException:
-            thread.stop()
-            raise
-        return cls(path, connection, thread)
+        return cls(path, OwnThread(reactor), migrations_allowed=True)
 
     @classmethod
     def open_here(cls, path: Path, *, create: bool = False) -> SqliteStore:
@@ -94,7 +94,13 @@ class SqliteStore:
         """
         if create:
             create_file(path)
-        return cls(path, thd_connect(path, migrations_allowed=create), CallingThread())
+        store = cls(path, CallingThread(), migrations_allowed=create)
+        store._thd_connection()
+        return store
+
+    async def open(self) -> None:
+        """Open the file now. Raises StoreError."""
+        await self._thread.run(self._thd_connection)
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """See :class:`Store`."""
@@ -110,7 +116,7 @@ class SqliteStore:
             return
         self._closed = True
         try:
-            await self._thread.run(self._connection.close)
+            await self._thread.run(self._thd_close)
         finally:
             self._thread.stop()
 
@@ -119,8 +125,17 @@ class SqliteStore:
             raise StoreError(f"{self._path}: the store is closed")
         return await self._thread.run(lambda: self._thd_transact(begin, work))
 
+    def _thd_connection(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = thd_connect(self._path, migrations_allowed=self._migrations_allowed)
+        return self._connection
+
+    def _thd_close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
     def _thd_transact(self, begin: str, work: Callable[[Transaction], T]) -> T:
-        connection = self._connection
+        connection = self._thd_connection()
         try:
             connection.execute(f"PRAGMA query_only = {int(begin == 'BEGIN')}")
             connection.execute(begin)

@@ -28,14 +28,16 @@ class WorkThread(Protocol):
 
 
 class OwnThread:
-    """A thread beside the reactor's, so that the store's disk never holds up anything else."""
+    """A thread beside the reactor's, so that the store's disk never holds up anything else.
+
+    It starts with the first work: a process that becomes a daemon has lost its threads by then.
+    """
 
     def __init__(self, reactor: IReactorFromThreads, *, max_waiting: int = MAX_WAITING) -> None:
         self._reactor = reactor
         self._max_waiting = max_waiting
         self._waiting = 0
         self._pool = ThreadPool(1, 1, "store")
-        self._pool.start()
 
     def run(self, work: Callable[[], T]) -> Deferred[T]:
         """The result as a Deferred. Cancelled before its turn, ``work`` never runs; cancelled
@@ -43,6 +45,8 @@ class OwnThread:
         if self._waiting >= self._max_waiting:
             raise Problem("overloaded", "the gateway's store is busy", retry_after=1)
         self._waiting += 1
+        if not self._pool.started:
+            self._pool.start()
         dropped = False
 
         def drop(_: Deferred[T]) -> None:
@@ -69,8 +73,9 @@ class OwnThread:
         return result
 
     def stop(self) -> None:
-        """Joins the thread."""
-        self._pool.stop()
+        """Joins the thread, when it was ever needed."""
+        if self._pool.started:
+            self._pool.stop()
 
 
 class CallingThread:

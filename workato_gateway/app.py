@@ -1,0 +1,404 @@
+"""The gateway put together: every object is built here, and nobody else looks one up."""
+
+from __future__ import annotations
+
+import resource
+import time
+from importlib.metadata import version
+from typing import Any, Final
+
+from cryptography import x509
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IProtocolFactory
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock, LoopingCall
+from twisted.logger import ILogObserver, Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.components import Componentized
+from twisted.python.failure import Failure
+
+from workato_tunnel.errors import ErrorCode
+from workato_tunnel.settings import Settings
+from workato_tunnel.windows import CreditBudget
+
+from .addresses import IPNetwork, Listen, admits
+from .agents.registry import Registry
+from .agents.watch import Watch
+from .api.access_log import AccessLog, RotatingFile, StandardOutput
+from .api.activation import ActivationCodes
+from .api.agents import Agents, LiveAgents, no_sessions
+from .api.connections import Http1Factory, HttpLimits
+from .api.documents import Changed, nothing_to_tell
+from .api.figures import Figures, nothing_counted
+from .api.groups import Groups
+from .api.health import Health
+from .api.relay import Relay, RelayLimits
+from .api.resources import RESERVED, Resources
+from .api.routing import Router
+from .api.tokens import AuditResource, TokenResource
+from .config import Config, KeyPair
+from .identity.admission import Admission
+from .identity.authority import Authority, AuthorityError, load_chain
+from .identity.directory import Directory
+from .identity.enrolment import CODES_KEPT, Enrolment
+from .identity.tls import ServerTls, check_leads_to, ensure_server_certificate, server_hosts
+from .identity.tokens import Tokens
+from .logs import observer_for
+from .metrics import Metrics
+from .storage.interface import Store, StoreError, Transaction
+from .storage.sqlite import SqliteStore, check_file
+from .tunnel.factory import TunnelFactory
+
+TICK: Final = 1.0
+TOKEN_USES: Final = 60.0
+HOUSEKEEPING: Final = 3600.0
+BACKLOG: Final = 1024
+
+
+class StartError(Exception):
+    """The gateway can't start; the message says why."""
+
+
+def server_hosts_of(config: Config) -> tuple[str, ...]:
+    """What the gateway's own server certificate is for."""
+    return server_hosts(config.public_url.host, (config.tunnel.listen.host, config.api.listen.host))
+
+
+def enrolment_of(config: Config, store: Store, authority: Authority) -> Enrolment:
+    """Enrolment as the config wants it."""
+    return Enrolment(
+        store,
+        authority,
+        config.public_url,
+        agent_lifetime=config.ca.agent_lifetime,
+        failures_a_minute=config.limits.enrolment_failures,
+    )
+
+
+def resources_of(
+    store: Store,
+    enrolment: Enrolment,
+    health: Health,
+    figures: Figures,
+    *,
+    sessions: LiveAgents = no_sessions,
+    changed: Changed = nothing_to_tell,
+) -> Resources:
+    """The administrative resources, in the gateway or on the command line."""
+    return Resources(
+        groups=Groups(store, changed),
+        agents=Agents(store, sessions, changed),
+        codes=ActivationCodes(store, enrolment),
+        tokens=TokenResource(store, changed),
+        audit=AuditResource(store),
+        health=health,
+        figures=figures,
+    )
+
+
+def local_resources(config: Config) -> Resources:
+    """For a command: on the store, in this thread. Raises StoreError and AuthorityError."""
+    store = SqliteStore.open_here(config.storage)
+    authority = Authority.load(config.ca.certificate, config.ca.key)
+    enrolment = enrolment_of(config, store, authority)
+    return resources_of(store, enrolment, Health(store, Clock()), Figures(nothing_counted, ()))
+
+
+class OnlyFrom(Factory):
+    """Lets nobody connect but the TLS proxies that the config trusts with plain HTTP."""
+
+    noisy = False
+
+    def __init__(self, inner: Factory, networks: tuple[IPNetwork, ...]) -> None:
+        self._inner = inner
+        self._networks = networks
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """None closes the connection."""
+        if not admits(self._networks, getattr(addr, "host", "")):
+            return None
+        return self._inner.buildProtocol(addr)
+
+
+class Listener:
+    """A port that takes no connection before it is told to: they wait in the kernel meanwhile."""
+
+    def __init__(self, reactor: Any, listen: Listen, factory: IProtocolFactory) -> None:
+        self._reactor = reactor
+        self._listen = listen
+        self._factory = factory
+        self._port: Any = None
+
+    def bind(self) -> None:
+        """Raises StartError."""
+        try:
+            self._port = self._reactor.listenTCP(
+                self._listen.port, self._factory, BACKLOG, self._listen.host
+            )
+        except CannotListenError as error:
+            raise StartError(f"can't listen on {self._listen}: {error.socketError}") from error
+        self._port.stopReading()
+
+    def begin(self) -> None:
+        """Take connections."""
+        self._port.startReading()
+
+    @property
+    def listening(self) -> bool:
+        """The port is bound."""
+        return self._port is not None
+
+    async def stop(self) -> None:
+        """Let go of the port; connections that are up stay."""
+        port, self._port = self._port, None
+        if port is not None:
+            await port.stopListening()
+
+
+class Gateway(Service):
+    """One gateway. What can go wrong at the start does so in the constructor or in
+    ``privilegedStartService``, before the process says that it runs.
+    """
+
+    name = "workato-gateway"
+    _log = Logger()
+
+    def __init__(self, config: Config, reactor: Any) -> None:
+        """Reads certificates and checks the store. Raises AuthorityError, StoreError, OSError."""
+        self._config = config
+        self._reactor = reactor
+        self._authority = Authority.load(config.ca.certificate, config.ca.key)
+        self._hosts = server_hosts_of(config)
+        ensure_server_certificate(self._authority, config.ca.server, self._hosts)
+        check_file(config.storage)
+        self._draining = False
+        self._begun = False
+        self._loops: list[LoopingCall] = []
+
+        self.store = SqliteStore.beside(config.storage, reactor)
+        self.registry = Registry()
+        self.tokens = Tokens(self.store)
+        self._directory = Directory(self.store)
+        admission = Admission(self.store)
+        enrolment = enrolment_of(config, self.store, self._authority)
+        self._watch = Watch(self.store, self.registry, admission, self.tokens, self._directory)
+        self.registry.joined = self._watch.joined
+        self._tunnel_tls = self._tls_for_tunnel()
+        tunnels = TunnelFactory(
+            reactor,
+            self.registry,
+            admission,
+            enrolment,
+            settings=Settings(),
+            hold=config.tunnel.session_hold,
+            software=f"workato-gateway/{version('workato-agent')}",
+            shared_budget=CreditBudget(config.limits.tunnel_memory),
+        )
+        self._tunnel_listener = Listener(
+            reactor,
+            config.tunnel.listen,
+            TLSMemoryBIOFactory(self._tunnel_tls, False, tunnels.site()),
+        )
+        self._access_log = self._make_access_log()
+        self._metrics = Metrics(agents=lambda: self.registry, connections=self._connections)
+        self._http = Http1Factory(
+            self._router(enrolment),
+            reactor,
+            HttpLimits(connections=config.limits.connections),
+        )
+        self._api_tls = self._tls_for_api()
+        self._api_listener = Listener(reactor, config.api.listen, self._api_factory())
+
+    # Parts
+
+    def _tls_for_tunnel(self) -> ServerTls:
+        section, ca = self._config.tunnel, self._config.ca
+        clients: list[x509.Certificate] = [self._authority.certificate]
+        if section.client_ca is not None:
+            clients = load_chain(section.client_ca)
+        if section.certificate is None or section.key is None:
+            return ServerTls(ca.server, ca.server, tuple(clients))
+        check_leads_to(load_chain(section.certificate), self._authority, section.certificate)
+        return ServerTls(section.certificate, section.key, tuple(clients))
+
+    def _tls_for_api(self) -> ServerTls | None:
+        api, own = self._config.api, self._config.ca.server
+        if api.plain:
+            return None
+        if isinstance(api.tls, KeyPair):
+            return ServerTls(api.tls.certificate, api.tls.key)
+        return ServerTls(own, own)
+
+    def _api_factory(self) -> IProtocolFactory:
+        if self._api_tls is not None:
+            return TLSMemoryBIOFactory(self._api_tls, False, self._http)
+        if not self._config.api.listen.loopback:
+            return OnlyFrom(self._http, self._config.api.trusted_proxies)
+        return self._http
+
+    def _make_access_log(self) -> AccessLog | None:
+        where = self._config.logging.access
+        if where == "off":
+            return None
+        sink = StandardOutput() if where == "stdout" else RotatingFile(where)
+        return AccessLog(sink, self._reactor, json=self._config.logging.format == "json")
+
+    def _router(self, enrolment: Enrolment) -> Router:
+        config, limits = self._config, self._config.limits
+        resources = resources_of(
+            self.store,
+            enrolment,
+            Health(self.store, self._reactor, [self._not_ready]),
+            Figures(self._metrics.exposition, config.metrics.allowed_networks),
+            sessions=self.registry.group,
+            changed=self._watch.look,
+        )
+        relay = Relay(
+            self.registry,
+            self.tokens.authenticate,
+            self._directory.has_group,
+            self._reactor,
+            RelayLimits(
+                calls=limits.calls,
+                calls_per_token=limits.calls_per_token,
+                default_timeout=limits.default_timeout,
+                max_timeout=limits.max_timeout,
+            ),
+        )
+        return Router(
+            relay,
+            self.tokens.authenticate,
+            resources.answer,
+            self._reactor,
+            self._metrics,
+            public=resources.public,
+            reserved=RESERVED,
+            proxies=lambda peer: admits(config.api.trusted_proxies, peer),
+            access_log=self._access_log,
+        )
+
+    def _connections(self) -> int:
+        return self._http.connections
+
+    def _not_ready(self) -> str | None:
+        if self._draining:
+            return "the gateway is draining"
+        if not self._begun:
+            return "the gateway is starting"
+        if not self._tunnel_listener.listening:
+            return "the tunnel listener is down"
+        return None
+
+    # Life
+
+    def setServiceParent(self, parent: Any) -> None:  # noqa: N802
+        """Under twistd the parent is the application, which takes our log observer."""
+        if isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, observer_for(self._config.logging))
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+
+    def privilegedStartService(self) -> None:  # noqa: N802
+        """Bind both ports, while the process may still be root. Raises StartError."""
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self._tunnel_listener.bind()
+        self._api_listener.bind()
+
+    def startService(self) -> None:
+        """Open the store, then take connections."""
+        super().startService()  # type: ignore[no-untyped-call]
+        begun = Deferred.fromCoroutine(self._begin())
+        begun.addErrback(self._failed_to_begin)
+
+    async def _begin(self) -> None:
+        await self.store.open()
+        await self._watch.begin()
+        for work, seconds in (
+            (self._watch.tick, TICK),
+            (self._store_token_uses, TOKEN_USES),
+            (self._keep_house, HOUSEKEEPING),
+        ):
+            loop = LoopingCall(lambda work=work: Deferred.fromCoroutine(work()))
+            loop.clock = self._reactor
+            self._loops.append(loop)
+            loop.start(seconds, now=work is not self._store_token_uses).addErrback(
+                lambda failure: self._log.failure("A periodic task ended", failure=failure)
+            )
+        self._begun = True
+        self._tunnel_listener.begin()
+        self._api_listener.begin()
+        scheme = "http" if self._api_tls is None else "https"
+        self._log.info(
+            "Ready: tunnels on {tunnel}, API on {scheme}://{api}",
+            tunnel=str(self._config.tunnel.listen),
+            scheme=scheme,
+            api=str(self._config.api.listen),
+        )
+
+    def _failed_to_begin(self, failure: Failure) -> None:
+        self._log.failure("The gateway can't start", failure=failure)
+        self._reactor.stop()
+
+    async def _store_token_uses(self) -> None:
+        try:
+            await self.tokens.store_uses()
+        except StoreError:
+            self._log.failure("The times of the tokens' last use could not be stored")
+
+    async def _keep_house(self) -> None:
+        """Renew the listeners' certificate when it is time, and forget what is too old."""
+        try:
+            if ensure_server_certificate(self._authority, self._config.ca.server, self._hosts):
+                self._log.info("The listeners' certificate was renewed")
+            for tls in (self._tunnel_tls, self._api_tls):
+                if tls is not None:
+                    tls.reload()
+        except (AuthorityError, OSError):
+            self._log.failure("The listeners' certificates could not be renewed or read again")
+
+        def thd_forget(transaction: Transaction) -> None:
+            now = time.time()
+            transaction.delete_codes_expired_before(now - CODES_KEPT)
+            transaction.delete_certificates_expired_before(now - CODES_KEPT)
+            transaction.delete_audit_before(now - self._config.audit.keep)
+
+        try:
+            await self.store.write(thd_forget)
+        except StoreError:
+            self._log.failure("Old rows could not be removed from the store")
+
+    def stopService(self) -> Deferred[None]:
+        """Drain, then close everything."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._end())
+
+    async def _end(self) -> None:
+        self._draining = True
+        self._log.info(
+            "Draining: {calls} connections, at most {seconds:g} s",
+            calls=self._http.connections,
+            seconds=self._config.drain,
+        )
+        # Agents first, so that they can open a tunnel elsewhere before this one goes.
+        for live in self.registry:
+            live.session.drain(ErrorCode.DRAINING, "the gateway is going down")
+        await self._tunnel_listener.stop()
+        await self._api_listener.stop()
+        await self._http.drain(self._config.drain)
+        for live in self.registry:
+            live.terminate(ErrorCode.DRAINING, "the gateway is going down")
+        for loop in self._loops:
+            if loop.running:
+                loop.stop()
+        if self._begun:
+            try:
+                await self._watch.end()
+            except StoreError:
+                self._log.failure("The last state of the agents could not be stored")
+        if self._access_log is not None:
+            self._access_log.close()
+        await self.store.close()
+        self._log.info("Stopped")

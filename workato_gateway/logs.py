@@ -1,0 +1,84 @@
+"""Where the gateway's log goes and what of it: one observer made from the ``logging`` section."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final, TextIO
+
+import msgspec
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
+    formatEvent,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from .config import Logging
+
+MAX_TEXT: Final = 16 << 10
+_NO_CONTROLS: Final = dict.fromkeys((*range(32), 127, 133, 8232, 8233), "�")
+
+
+def observer_for(section: Logging, stream: TextIO | None = None) -> ILogObserver:
+    """Writes to ``stream``, by default standard error, what the section's levels let through."""
+    levels = LogLevelFilterPredicate(LogLevel.lookupByName(section.level))
+    for namespace, level in section.levels.items():
+        levels.setLogLevelForNamespace(namespace, LogLevel.lookupByName(level))
+    line = json_line if section.format == "json" else text_line
+    return FilteringLogObserver(_Lines(line, stream or sys.stderr), [levels])
+
+
+@implementer(ILogObserver)
+class _Lines:
+    def __init__(self, line: Callable[[LogEvent], str], stream: TextIO) -> None:
+        self._line = line
+        self._stream = stream
+
+    def __call__(self, event: LogEvent) -> None:
+        self._stream.write(self._line(event) + "\n")
+        self._stream.flush()
+
+
+def text_line(event: LogEvent) -> str:
+    """``TIME LEVEL LOGGER MESSAGE``; a traceback follows on lines of its own, indented."""
+    level = event.get("log_level", LogLevel.info).name
+    head = f"{_time(event)} {level:<5} {event.get('log_namespace', '-')} {_message(event)}"
+    return "\n    ".join([head, *_traceback(event).splitlines()])
+
+
+def json_line(event: LogEvent) -> str:
+    """One object: time, level, logger, message, and those fields of the event that are plain."""
+    document: dict[str, object] = {
+        "time": _time(event),
+        "level": event.get("log_level", LogLevel.info).name,
+        "logger": event.get("log_namespace", "-"),
+        "message": _message(event),
+    }
+    for name, value in event.items():
+        plain = isinstance(value, str | int | float)
+        if plain and not name.startswith("log_") and name not in document:
+            document[name] = value
+    if traceback := _traceback(event):
+        document["traceback"] = traceback
+    return msgspec.json.encode(document).decode()
+
+
+def _time(event: LogEvent) -> str:
+    at = datetime.fromtimestamp(event.get("log_time", 0.0), UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _message(event: LogEvent) -> str:
+    """One line, whatever a peer has put into a field."""
+    return formatEvent(event)[:MAX_TEXT].translate(_NO_CONTROLS)
+
+
+def _traceback(event: LogEvent) -> str:
+    failure = event.get("log_failure")
+    return failure.getTraceback()[-MAX_TEXT:] if isinstance(failure, Failure) else ""
