@@ -1,0 +1,224 @@
+"""A real PostgreSQL of one's own: TLS with its own CA, SCRAM logins, in a temporary folder.
+
+The server refuses to run as root, so as root it is started as the system's ``postgres`` user (any
+user with a passwd entry would do: initdb asks for one).
+"""
+
+from __future__ import annotations
+
+import atexit
+import datetime
+import ipaddress
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, Final, Self
+
+import psycopg2
+from attrs import define, field, frozen
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from .ports import free_port
+
+SUPERUSER: Final = "owner"
+PASSWORD: Final = "s3cret-öwner"
+BINARIES: Final = Path("/usr/lib/postgresql/15/bin")
+
+_SETTINGS: Final = """
+listen_addresses = '127.0.0.1'
+port = {port}
+unix_socket_directories = '{folder}'
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+shared_buffers = 32MB
+max_connections = 60
+ssl = on
+ssl_cert_file = '{folder}/server.crt'
+ssl_key_file = '{folder}/server.key'
+"""
+_ACCESS: Final = """
+local   all all                scram-sha-256
+hostssl all all 127.0.0.1/32   scram-sha-256
+host    all plain 127.0.0.1/32 scram-sha-256
+"""
+
+
+@frozen
+class _Identity:
+    uid: int
+    gid: int
+    home: str
+
+
+def _unprivileged() -> _Identity | None:
+    if os.getuid() != 0:
+        return None
+    entry = pwd.getpwnam("postgres")
+    return _Identity(entry.pw_uid, entry.pw_gid, entry.pw_dir)
+
+
+@define
+class PostgresqlServer:
+    """A running server. ``folder`` holds ``ca.crt``, ``client.crt`` and ``client.key`` too."""
+
+    folder: Path
+    port: int
+    _identity: _Identity | None = field(factory=_unprivileged)
+
+    @classmethod
+    def start(cls) -> Self:
+        """A new server with an empty cluster. Takes about a second."""
+        folder = Path(tempfile.mkdtemp(prefix="onprem-pg-"))
+        server = cls(folder, free_port())
+        atexit.register(server.destroy)
+        folder.chmod(0o755)
+        _write_certificates(folder)
+        server._own(folder)
+        password_file = folder / "password"
+        password_file.write_text(PASSWORD, encoding="utf-8")
+        server._own(folder)
+        server._run(
+            "initdb", "-D", str(server._data), "-U", SUPERUSER, "-A", "scram-sha-256",
+            "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", f"--pwfile={password_file}",
+        )  # fmt: skip
+        with (server._data / "postgresql.conf").open("a") as settings:
+            settings.write(_SETTINGS.format(port=server.port, folder=folder))
+        (server._data / "pg_hba.conf").write_text(_ACCESS)
+        server.resume()
+        return server
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    def resume(self) -> None:
+        """Start it again after :meth:`pause`, or for the first time."""
+        self._run(
+            "pg_ctl",
+            "-D",
+            str(self._data),
+            "-l",
+            str(self.folder / "log"),
+            "-w",
+            "-t",
+            "30",
+            "start",
+        )
+
+    def pause(self, mode: str = "immediate") -> None:
+        """Stop it and keep its data; ``immediate`` is what a crash looks like to its clients."""
+        self._run("pg_ctl", "-D", str(self._data), "-w", "-m", mode, "stop")
+
+    def destroy(self) -> None:
+        """Stop it for good and remove the folder."""
+        atexit.unregister(self.destroy)
+        if (self._data / "postmaster.pid").exists():
+            self.pause()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def connect(self, database: str = "postgres", **options: Any) -> Any:
+        """A direct psycopg2 connection of the superuser, in autocommit mode unless told otherwise."""
+        autocommit = options.pop("autocommit", True)
+        connection = psycopg2.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user=options.pop("user", SUPERUSER),
+            password=options.pop("password", PASSWORD),
+            dbname=database,
+            **options,
+        )
+        connection.autocommit = autocommit
+        return connection
+
+    def run(self, sql: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Run a statement as the superuser; the rows if it has some."""
+        connection = self.connect(database)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(sql)
+                return list(cursor.fetchall()) if cursor.description else []
+        finally:
+            connection.close()
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(BINARIES / program), *arguments]
+        environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+        identity = self._identity
+        # Output goes to a file: the server would keep a pipe open for ever.
+        with (self.folder / f"{program}.out").open("w+b") as output:
+            outcome = subprocess.run(
+                command,
+                cwd="/",
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                user=identity.uid if identity else None,
+                group=identity.gid if identity else None,
+                extra_groups=[] if identity else None,
+                check=False,
+                timeout=60,
+            )
+            output.seek(0)
+            if outcome.returncode:
+                raise RuntimeError(f"{program} failed: {output.read().decode(errors='replace')}")
+
+    def _own(self, folder: Path) -> None:
+        if self._identity is None:
+            return
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, self._identity.uid, self._identity.gid)
+
+
+def _write_certificates(folder: Path) -> None:
+    authority_key = ec.generate_private_key(ec.SECP256R1())
+    authority = _certificate("Test CA", authority_key, "Test CA", authority_key, is_authority=True)
+    (folder / "ca.crt").write_bytes(_pem(authority))
+    for name, subject in (("server", "localhost"), ("client", SUPERUSER)):
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = _certificate(subject, key, "Test CA", authority_key, is_authority=False)
+        (folder / f"{name}.crt").write_bytes(_pem(certificate))
+        key_file = folder / f"{name}.key"
+        key_file.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        key_file.chmod(0o600)
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _certificate(
+    subject: str,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: str,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    *,
+    is_authority: bool,
+) -> x509.Certificate:
+    now = datetime.datetime.now(datetime.UTC)
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=2))
+        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(issuer_key, hashes.SHA256())
+    )

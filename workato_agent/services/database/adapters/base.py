@@ -1,0 +1,159 @@
+"""What a database adapter is to the service, and the bounds on what it brings back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from attrs import define, field, frozen
+
+from workato_tunnel.problems import Problem
+
+from ..results import Column, Row, Writer
+from ..statements import Dialect, Statement
+
+
+@frozen
+class Block:
+    """A piece of an encoded result: ``rows`` of them in ``data``."""
+
+    data: bytes
+    rows: int
+
+
+@define
+class Output:
+    """Encodes a result's rows and keeps it within its bounds.
+
+    :ivar max_rows: no more rows than this; ``None`` for no limit.
+    :ivar max_bytes: no more bytes of rows than this.
+    :ivar rows: rows so far.
+    :ivar size: bytes of them.
+    :ivar own_limit: whether ``max_rows`` is what the caller asked for. A format that can't say that
+        rows were left out fails with ``policy_denied`` at a limit that the caller doesn't know of.
+    """
+
+    writer: Writer
+    max_rows: int | None = None
+    max_bytes: int | None = None
+    own_limit: bool = False
+    rows: int = field(default=0, init=False)
+    size: int = field(default=0, init=False)
+    truncated: bool = field(default=False, init=False)
+
+    def room(self) -> int | None:
+        """How many more rows to ask for: one above the limit tells that there are more."""
+        return None if self.max_rows is None else self.max_rows - self.rows + 1
+
+    def encode(self, rows: Sequence[Row]) -> Block:
+        """Encode as many rows as there is room for; ``truncated`` is set when some are left out."""
+        if self.max_rows is not None and self.rows + len(rows) > self.max_rows:
+            rows = rows[: self.max_rows - self.rows]
+            self.cut("max_rows", self.max_rows)
+        data = self.writer.rows(rows, first=not self.rows)
+        if self.max_bytes is not None and self.size + len(data) > self.max_bytes:
+            return self._encode_within_bytes(rows, self.max_bytes)
+        return self._counted(data, len(rows))
+
+    def count(self, data: bytes, rows: int) -> Block:
+        """Take rows that the database has encoded. The rows' limit has been kept already."""
+        if self.max_bytes is not None and self.size + len(data) > self.max_bytes:
+            self.cut("max_bytes", self.max_bytes)
+            return Block(b"", 0)
+        return self._counted(data, rows)
+
+    def cut(self, rule: str, limit: int) -> None:
+        """Rows have to be left out. Raises Problem where the caller could not see that."""
+        self.truncated = True
+        if not self.writer.says_truncated and not (rule == "max_rows" and self.own_limit):
+            raise Problem(
+                "policy_denied",
+                f"the result is larger than the profile's policy allows ({rule}: {limit})",
+                hint="narrow the query, ask for max_rows within the limit, or take JSON, "
+                "which tells that rows were left out",
+                extra={"rule": rule},
+            )
+
+    def _counted(self, data: bytes, rows: int) -> Block:
+        self.rows += rows
+        self.size += len(data)
+        return Block(data, rows)
+
+    def _encode_within_bytes(self, rows: Sequence[Row], limit: int) -> Block:
+        self.cut("max_bytes", limit)
+        fitting = 0
+        size = self.size
+        for row in rows:
+            size += len(self.writer.rows([row], first=not (self.rows or fitting)))
+            if size > limit:
+                break
+            fitting += 1
+        return self._counted(self.writer.rows(rows[:fitting], first=not self.rows), fitting)
+
+
+class RowStream(Protocol):
+    """A result that is being read. It holds a connection until :meth:`finish` or :meth:`abort`."""
+
+    columns: Sequence[Column]
+
+    async def next_block(self) -> Block | None:
+        """The next rows, encoded; ``None`` after the last. Raises Problem."""
+        ...
+
+    async def finish(self) -> None:
+        """Commit and give the connection back. Raises Problem, and then nothing is committed."""
+        ...
+
+    async def abort(self) -> None:
+        """Stop the work in the database and give everything back. Never raises; safe to repeat."""
+        ...
+
+
+@frozen
+class Outcome:
+    """What ``execute`` did.
+
+    :ivar columns: of the rows that it brought back; ``None`` without any.
+    :ivar rows: those rows, encoded by the writer.
+    """
+
+    row_count: int
+    columns: Sequence[Column] | None = None
+    rows: bytes = b""
+
+
+class Adapter(Protocol):
+    """One kind of database, through one driver.
+
+    Every method raises Problem for what has a code, and truly stops its work when it is cancelled.
+    ``deadline`` is in the reactor's seconds.
+    """
+
+    type: str
+    dialect: Dialect
+
+    async def test(self, deadline: float) -> Mapping[str, object]:
+        """Log in and look: ``target`` (product and version) and what else an administrator asks."""
+        ...
+
+    async def query(self, statement: Statement, output: Output, deadline: float) -> RowStream:
+        """Begin a statement in a transaction of its own; its columns are known then."""
+        ...
+
+    async def execute(self, statement: Statement, output: Output, deadline: float) -> Outcome:
+        """Run a statement in a transaction of its own and commit."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections and threads."""
+        ...
+
+
+def read_only_problem(detail: str) -> Problem:
+    """The database refused to write because the profile's policy made it so."""
+    return Problem(
+        "policy_denied",
+        detail,
+        hint="the profile's policy is read_only",
+        extra={"rule": "read_only"},
+    )

@@ -1,0 +1,192 @@
+"""The bounded pool of a profile's database connections."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from workato_tunnel.problems import Problem
+
+from .settings import PoolSettings
+
+TRUST_SECONDS: Final = 5.0
+"""A connection unused for longer is asked whether it still lives before it is used again."""
+
+
+class PooledConnection(Protocol):
+    """What the pool needs of a connection. None of its methods raises."""
+
+    kind: str
+
+    def seems_alive(self) -> bool:
+        """Whether nothing has happened to it since it was last used; costs no round trip."""
+        ...
+
+    async def answers(self) -> bool:
+        """Whether the server answers on it, within a short time."""
+        ...
+
+    async def renew(self) -> bool:
+        """Remove every trace of its last use. False means that it has to be closed."""
+        ...
+
+    async def close(self) -> None:
+        """Close it. Safe to call again."""
+        ...
+
+
+C = TypeVar("C", bound=PooledConnection)
+
+
+@define
+class _Waiter:
+    turn: Deferred[None]
+    timeout: IDelayedCall
+
+
+@define
+class ConnectionPool(Generic[C]):
+    """Lends at most ``settings.max`` connections, and has at most as many open.
+
+    Connections come in kinds (one for each way in which an adapter uses its driver); ``open``
+    makes one of a kind. Callers are served in the order in which they came.
+    """
+
+    _clock: IReactorTime
+    _settings: PoolSettings
+    _open: Callable[[str], Coroutine[Deferred[Any], Any, C]]
+    _lent: int = field(default=0, init=False)
+    _idle: list[tuple[C, float]] = field(factory=list, init=False)
+    _waiting: deque[_Waiter] = field(factory=deque, init=False)
+    _reaping: IDelayedCall | None = field(default=None, init=False)
+    _closed: bool = field(default=False, init=False)
+
+    @property
+    def lent(self) -> int:
+        """Connections in use, and those being opened."""
+        return self._lent
+
+    @property
+    def idle(self) -> int:
+        """Open connections that nobody uses."""
+        return len(self._idle)
+
+    async def acquire(self, kind: str) -> C:
+        """A connection of a kind, alive and with no trace of an earlier use.
+
+        Raises Problem ``overloaded`` when none is free in time, and what ``open`` raises.
+        """
+        await self._turn()
+        try:
+            while (connection := self._take_idle(kind)) is not None:
+                candidate, since = connection
+                if await self._is_fit(candidate, since):
+                    return candidate
+                await candidate.close()
+            while self._lent + len(self._idle) > self._settings.max:
+                await self._idle.pop(0)[0].close()
+            return await self._open(kind)
+        except BaseException:
+            self._leave()
+            raise
+
+    async def release(self, connection: C, *, reusable: bool) -> None:
+        """Give a connection back. It is closed when in doubt about its state."""
+        try:
+            kept = reusable and not self._closed and await connection.renew()
+            if kept and not self._closed:
+                self._idle.append((connection, self._clock.seconds()))
+                self._schedule_reaping()
+            else:
+                await connection.close()
+        finally:
+            self._leave()
+
+    async def close(self) -> None:
+        """Close what is idle and refuse what waits; what is lent is closed as it comes back."""
+        self._closed = True
+        if self._reaping is not None and self._reaping.active():
+            self._reaping.cancel()
+        for waiter in list(self._waiting):
+            waiter.turn.errback(_closing())
+        while self._idle:
+            await self._idle.pop()[0].close()
+
+    async def _turn(self) -> None:
+        if self._closed:
+            raise _closing()
+        if self._lent < self._settings.max and not self._waiting:
+            self._lent += 1
+            return
+        turn: Deferred[None] = Deferred()
+        waiter = _Waiter(turn, self._clock.callLater(self._settings.wait, self._give_up, turn))
+        self._waiting.append(waiter)
+        try:
+            await turn
+        finally:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            if waiter.timeout.active():
+                waiter.timeout.cancel()
+
+    def _give_up(self, turn: Deferred[None]) -> None:
+        limit, wait = self._settings.max, self._settings.wait
+        turn.errback(
+            Problem(
+                "overloaded",
+                f"all {limit} connections of the profile were in use for {wait:g} s",
+                hint="try again later, or raise pool.max in the agent's configuration",
+                retry_after=max(1, round(wait)),
+            )
+        )
+
+    def _leave(self) -> None:
+        """Pass the place of a lent connection on to the first who waits."""
+        if self._waiting and not self._closed:
+            waiter = self._waiting.popleft()
+            waiter.turn.callback(None)
+        else:
+            self._lent -= 1
+
+    def _take_idle(self, kind: str) -> tuple[C, float] | None:
+        for index in range(len(self._idle) - 1, -1, -1):
+            if self._idle[index][0].kind == kind:
+                return self._idle.pop(index)
+        return None
+
+    async def _is_fit(self, connection: C, since: float) -> bool:
+        if not connection.seems_alive():
+            return False
+        if self._clock.seconds() - since < TRUST_SECONDS:
+            return True
+        try:
+            return await connection.answers()
+        except CancelledError:
+            await connection.close()
+            raise
+
+    def _schedule_reaping(self) -> None:
+        if self._reaping is None and self._idle:
+            wait = self._idle[0][1] + self._settings.idle - self._clock.seconds()
+            self._reaping = self._clock.callLater(max(0.0, wait), self._reap)
+
+    def _reap(self) -> None:
+        self._reaping = None
+        horizon = self._clock.seconds() - self._settings.idle
+        fresh = [entry for entry in self._idle if entry[1] > horizon]
+        stale = [entry for entry in self._idle if entry[1] <= horizon]
+        surplus = len(stale) - max(0, self._settings.min - len(fresh))
+        now = self._clock.seconds()
+        self._idle = [(connection, now) for connection, _ in stale[max(0, surplus) :]] + fresh
+        for connection, _ in stale[: max(0, surplus)]:
+            Deferred.fromCoroutine(connection.close())
+        self._schedule_reaping()
+
+
+def _closing() -> Problem:
+    return Problem("overloaded", "the profile is being closed", hint="try again", retry_after=1)

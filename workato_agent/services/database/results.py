@@ -1,0 +1,218 @@
+"""Result sets as JSON, NDJSON and CSV: encoded once, here, and sent to the caller as they are.
+
+A row is a sequence of wire-ready values: None, bool, int, finite float, str, lists of them, and
+``msgspec.Raw`` for JSON text that is taken as it is. Adapters bring their values into that form
+(decimals, dates, times, UUIDs, intervals, NaN and infinities are text, bytes are base64 text).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, Final, Literal, Protocol
+
+import msgspec
+from attrs import frozen
+
+from workato_tunnel.problems import Problem
+
+ColumnType = Literal[
+    "boolean", "integer", "float", "decimal", "string", "bytes", "date", "time", "timestamp",
+    "timestamptz", "interval", "uuid", "json", "array", "unknown",
+]  # fmt: skip
+Row = Sequence[object]
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column of a result: its name as the database gives it and its type."""
+
+    name: str
+    type: ColumnType
+
+
+class Writer(Protocol):
+    """Encodes one result, piece by piece. Used by one thread at a time."""
+
+    media_type: ClassVar[str]
+    format: ClassVar[str]
+    says_truncated: ClassVar[bool]
+    """Whether the end of the body can tell that rows were left out."""
+
+    def head(self, columns: Sequence[Column]) -> bytes:
+        """What comes before the first row. Called once, first."""
+        ...
+
+    def rows(self, rows: Sequence[Row], *, first: bool) -> bytes:
+        """The next rows; ``first`` when none has come before."""
+        ...
+
+    def tail(self, count: int, *, truncated: bool) -> bytes:
+        """What comes after the last row."""
+        ...
+
+    def failure(self, problem: Problem, request_id: str) -> bytes:
+        """The last item of a body that can't be completed; empty where the format has no place."""
+        ...
+
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+class JsonWriter:
+    """One document: columns, rows as arrays, the number of rows and whether some were left out."""
+
+    media_type: ClassVar[str] = "application/json"
+    format: ClassVar[str] = "json"
+    says_truncated: ClassVar[bool] = True
+
+    def head(self, columns: Sequence[Column]) -> bytes:
+        return b'{"columns":' + _encoder.encode(columns) + b',"rows":['
+
+    def rows(self, rows: Sequence[Row], *, first: bool) -> bytes:
+        if not rows:
+            return b""
+        encoded = memoryview(_encoder.encode(rows))[1:-1]
+        return b"".join((b"" if first else b",", encoded))
+
+    def tail(self, count: int, *, truncated: bool) -> bytes:
+        return b'],"row_count":%d,"truncated":%s}' % (count, b"true" if truncated else b"false")
+
+    def failure(self, problem: Problem, request_id: str) -> bytes:
+        return b""
+
+
+class NdjsonWriter:
+    """One object a row and line; a name that occurs again gets ``_2``, ``_3`` … after it."""
+
+    media_type: ClassVar[str] = "application/x-ndjson"
+    format: ClassVar[str] = "ndjson"
+    says_truncated: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+
+    def head(self, columns: Sequence[Column]) -> bytes:
+        self._names = unique_names([column.name for column in columns])
+        return b""
+
+    def rows(self, rows: Sequence[Row], *, first: bool) -> bytes:
+        names = self._names
+        return _encoder.encode_lines([dict(zip(names, row, strict=True)) for row in rows])
+
+    def tail(self, count: int, *, truncated: bool) -> bytes:
+        return b""
+
+    def failure(self, problem: Problem, request_id: str) -> bytes:
+        return problem.body(request_id) + b"\n"
+
+
+def unique_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Names with a number where one occurs again; no new name equals another column's own."""
+    wanted = list(names)
+    own = set(wanted)
+    taken: set[str] = set()
+    result = []
+    for name in wanted:
+        unique, number = name, 1
+        while unique in taken or (number > 1 and unique in own):
+            number += 1
+            unique = f"{name}_{number}"
+        taken.add(unique)
+        result.append(unique)
+    return tuple(result)
+
+
+_NEEDS_QUOTES: Final = re.compile('[",\r\n]')
+
+
+class CsvWriter:
+    """RFC 4180 with a header line. NULL is an empty field, an empty string is ``""``.
+
+    Quotes stand only where they are needed, as PostgreSQL's ``COPY … (FORMAT csv)`` has them, whose
+    output takes the place of :meth:`rows` where it can.
+    """
+
+    media_type: ClassVar[str] = "text/csv"
+    format: ClassVar[str] = "csv"
+    says_truncated: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self._single = False
+
+    def head(self, columns: Sequence[Column]) -> bytes:
+        self._single = len(columns) == 1
+        return self.rows([[column.name for column in columns]], first=True)
+
+    def rows(self, rows: Sequence[Row], *, first: bool) -> bytes:
+        return "".join([",".join(map(self._field, row)) + "\r\n" for row in rows]).encode()
+
+    def tail(self, count: int, *, truncated: bool) -> bytes:
+        return b""
+
+    def failure(self, problem: Problem, request_id: str) -> bytes:
+        return b""
+
+    def _field(self, value: object) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, str):
+            text = value
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            return repr(value)
+        else:
+            text = _encoder.encode(value).decode()
+        if not text or _NEEDS_QUOTES.search(text) or (self._single and text == "\\."):
+            return '"' + text.replace('"', '""') + '"'
+        return text
+
+
+WRITERS: Final[Mapping[str, type[JsonWriter | NdjsonWriter | CsvWriter]]] = {
+    writer.media_type: writer for writer in (JsonWriter, NdjsonWriter, CsvWriter)
+}
+
+
+@frozen
+class _Range:
+    media_type: str
+    quality: float
+
+    def specificity(self, media_type: str) -> int:
+        """How closely this range covers a type: 0 not at all, 3 by name."""
+        if self.media_type == media_type:
+            return 3
+        if self.media_type == media_type.partition("/")[0] + "/*":
+            return 2
+        return int(self.media_type == "*/*")
+
+
+def negotiate(accept: str | None) -> JsonWriter | NdjsonWriter | CsvWriter:
+    """The writer for an ``Accept`` field (RFC 9110, 12.5.1); JSON where the caller doesn't mind.
+
+    Raises Problem ``bad_request`` that names the formats there are.
+    """
+    ranges = [_range(part) for part in (accept or "*/*").split(",") if part.strip()]
+    best: tuple[float, type[JsonWriter | NdjsonWriter | CsvWriter]] | None = None
+    for media_type, writer in WRITERS.items():
+        covering = [(each.specificity(media_type), each.quality) for each in ranges]
+        specificity, quality = max(covering, default=(0, 0.0))
+        if specificity and quality > 0 and (best is None or quality > best[0]):
+            best = (quality, writer)
+    if best is None:
+        raise Problem(
+            "bad_request",
+            f"no result format covers Accept: {accept!r}",
+            hint=f"ask for one of {', '.join(WRITERS)}",
+            extra={"field": "Accept"},
+        )
+    return best[1]()
+
+
+def _range(text: str) -> _Range:
+    media_type, *parameters = (part.strip().lower() for part in text.split(";"))
+    quality = 1.0
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            match = re.fullmatch(r"0(?:\.\d{0,3})?|1(?:\.0{0,3})?", value.strip())
+            quality = float(match[0]) if match else 0.0
+    return _Range(media_type, quality)
