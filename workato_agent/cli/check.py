@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from attrs import frozen
+from attrs import asdict, frozen
 from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError, gatherResults  # noqa: A004
 
 from workato_tunnel.problems import Problem
@@ -39,6 +39,10 @@ class Finding:
     code: str | None = None
     detail: str | None = None
     hint: str | None = None
+
+
+class _Unusable(Exception):
+    """The services can't be made from this config; the message names the profile."""
 
 
 class _NoBody:
@@ -154,9 +158,16 @@ def _run(arguments: argparse.Namespace) -> int:
         say(f"note: {remark}")
     if arguments.no_connect:
         return _tell_valid(config, arguments.json)
-    findings = on_reactor(lambda reactor: _build_and_check(config, wanted, reactor))
+    try:
+        findings = on_reactor(lambda reactor: _build_and_check(config, wanted, reactor))
+    except _Unusable as error:
+        if arguments.json:
+            show_json({"ok": False, "error": str(error)})
+        else:
+            say(str(error))
+        return FAILED
     if arguments.json:
-        document = [msgspec.to_builtins(finding) for finding in findings]
+        document = [asdict(finding) for finding in findings]
         show_json({"ok": all(finding.ok for finding in findings), "profiles": document})
     else:
         _tell(findings)
@@ -167,9 +178,12 @@ async def _build_and_check(
     config: AgentConfig, wanted: Sequence[tuple[str, str]], reactor: Any
 ) -> list[Finding]:
     # Imported here: the services' drivers take a while to load, and no other command needs them.
-    from ..serving import serve_profiles  # noqa: PLC0415
+    from ..serving import ProfileUnusable, serve_profiles  # noqa: PLC0415
 
-    served = serve_profiles(config, reactor)
+    try:
+        served = serve_profiles(config, reactor)
+    except ProfileUnusable as error:
+        raise _Unusable(str(error)) from error
     served.start()
     services = {
         service: {name: entry.service for name, entry in entries.items()}
