@@ -17,6 +17,7 @@ from workato_tunnel.frames import Profile
 
 from . import policy
 from .calls import ServedProfile
+from .config.errors import ConfigError, ConfigProblem
 from .config.files import FilesProfile
 from .config.http import HttpAuth, HttpProfile
 from .config.profiles import ProfileConfig
@@ -34,10 +35,6 @@ from .services.http.settings import HttpSettings
 FILE_THREADS: Final = 8
 """Threads of one files profile: a file server that hangs holds up no other profile."""
 CLOSE_TIMEOUT: Final = 5.0
-
-
-class ProfileUnusable(Exception):
-    """A profile's settings can't work. The message names the profile."""
 
 
 class DaemonThreadPool(ThreadPool):
@@ -101,14 +98,18 @@ class ServedProfiles:
 
 
 def serve_profiles(config: AgentConfig, reactor: Any) -> ServedProfiles:
-    """Build the service of every profile; none opens anything yet. Raises ProfileUnusable."""
+    """Build the service of every profile; none opens anything yet. Raises ConfigError."""
     served = ServedProfiles(reactor, {kind.service: {} for kind in PROFILES.values()})
+    problems: list[ConfigProblem] = []
     for service, name, profile in config.every_profile():
         try:
             built = _BUILDERS[type(profile)](served, name, profile)
         except ValueError as error:
-            raise ProfileUnusable(f"{service}.{name}: {error}") from error
-        served.profiles[service][name] = ServedProfile(built, _Admission(service, profile))
+            problems.append(ConfigProblem(f"{service}.{name}", str(error)))
+        else:
+            served.profiles[service][name] = ServedProfile(built, _Admission(service, profile))
+    if problems:
+        raise ConfigError(config.file or Path("config.yml"), problems)
     return served
 
 

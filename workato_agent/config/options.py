@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from .fields import ConfigPath, LoopbackAddress, Model, Port, Size, Text, refuse, split_url
+from .fields import ConfigPath, LoopbackAddress, Model, Port, Seconds, Size, Text, refuse, split_url
 from .secrets import Secret
 
 DEFAULT_IDENTITY: Final = Path("/var/lib/workato-agent")
@@ -34,11 +34,16 @@ class ConfigOptions(Model):
 
 
 class GatewayOptions(Model):
-    """``gateway``: where the tunnel goes. Left out, ``url`` and ``ca`` come from the identity."""
+    """``gateway``: where the tunnel goes. Left out, ``url`` and ``ca`` come from the identity.
+
+    :ivar ca: PEM file of whom to trust as the gateway; ``system`` for the system's trust store.
+    :ivar drain: seconds that calls in flight have to end when the agent is stopped.
+    """
 
     url: Text | None = None
-    ca: ConfigPath | None = None
+    ca: Literal["system"] | ConfigPath | None = None
     identity: ConfigPath = DEFAULT_IDENTITY
+    drain: Seconds = 30
 
     @field_validator("url")
     @classmethod
@@ -54,9 +59,9 @@ class GatewayOptions(Model):
 
     @field_validator("ca")
     @classmethod
-    def _ca(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_file():
-            refuse("there is no such file", "expected a CA's certificate in PEM form")
+    def _ca(cls, value: str | Path | None) -> str | Path | None:
+        if isinstance(value, Path) and not value.is_file():
+            refuse("there is no such file", "expected a CA's certificate in PEM form, or system")
         return value
 
 

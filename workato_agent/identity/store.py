@@ -30,7 +30,7 @@ from .keys import (
     key_to_pem,
     signing_request,
 )
-from .tls import GatewayTLS, PinnedAuthorities, SystemAuthorities
+from .tls import GatewayTLS, PinnedAuthorities, SystemAuthorities, Trust
 
 KEY: Final = "key.pem"
 CERTIFICATE: Final = "certificate.pem"
@@ -74,12 +74,20 @@ class Credentials:
 @define
 class Identity:
     """An enrolled agent. Its credentials are exchanged when the certificate is renewed, so a
-    connection made afterwards uses the new one."""
+    connection made afterwards uses the new one.
+
+    :ivar authorities: the CA pinned at enrolment, which signs our certificates.
+    :ivar trust: whom to trust as the gateway; the pinned CA by default.
+    """
 
     directory: Path
     facts: Facts
     authorities: tuple[x509.Certificate, ...]
     credentials: Credentials
+    trust: Trust = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.trust = PinnedAuthorities(self.authorities)
 
     @property
     def agent_id(self) -> str:
@@ -112,9 +120,9 @@ class Identity:
         """TLS towards the gateway with our certificate as it is now: make one for each connection.
 
         :param hostname: the name that the gateway's certificate has to show.
-        :param system_trust: trust the system's authorities instead of the pinned CA.
+        :param system_trust: trust the system's authorities instead.
         """
-        trust = SystemAuthorities() if system_trust else PinnedAuthorities(self.authorities)
+        trust = SystemAuthorities() if system_trust else self.trust
         return GatewayTLS(hostname, trust, key=self.credentials.key, chain=self.credentials.chain)
 
     def signing_request(self) -> bytes:
@@ -215,7 +223,7 @@ def check_private(path: Path) -> None:
         raise IdentityError(
             f"{path}: open to others (mode {mode:04o}): run chmod {wanted:o} {path}"
         )
-    if found.st_uid not in {os.geteuid(), 0}:
+    if os.geteuid() not in {0, found.st_uid} and found.st_uid != 0:
         raise IdentityError(
             f"{path}: belongs to another user: run chown {os.geteuid()} {path},"
             " or start the agent as that user"
