@@ -40,14 +40,14 @@ def small_calls(way: Way, *, callers: int, seconds: int = 3) -> Calls:
     total = int(_found(r"(\d+) requests in", output))
     return Calls(
         per_second=float(_found(r"Requests/sec:\s+([\d.]+)", output)),
-        p50=_milliseconds(_found(r"50%\s+(\S+)", output)),
-        p99=_milliseconds(_found(r"99%\s+(\S+)", output)),
+        p50=_milliseconds(_found(r"^ +50%\s+(\S+)", output)),
+        p99=_milliseconds(_found(r"^ +99%\s+(\S+)", output)),
         cpu=cpu / total * 1e6,
     )
 
 
 def _found(pattern: str, output: str) -> str:
-    match = re.search(pattern, output)
+    match = re.search(pattern, output, re.MULTILINE)
     if match is None:
         raise ProgramError(f"wrk printed no {pattern}:\n{output}")
     return match[1]

@@ -42,6 +42,16 @@ class Deployment:
         return self.folder / "gateway" / "gateway.yml"
 
     @property
+    def identity(self) -> Path:
+        """The agent's key, certificate and audit."""
+        return self.folder / "identity"
+
+    @property
+    def tunnel(self) -> str:
+        """The address of the gateway's listener for agents."""
+        return f"127.0.0.1:{self.tunnel_port}"
+
+    @property
     def url(self) -> str:
         """The API's URL."""
         return f"http://127.0.0.1:{self.api_port}"
@@ -87,9 +97,8 @@ class Deployment:
 
     def enrol(self, code: str) -> None:
         """Write the agent's config and exchange the activation code for its identity."""
-        identity = self.folder / "identity"
         self.config.write_text(
-            f"gateway:\n  identity: {identity}\n{self.sections}", encoding="utf-8"
+            f"gateway:\n  identity: {self.identity}\n{self.sections}", encoding="utf-8"
         )
         self.config.chmod(0o600)
         run(
@@ -103,11 +112,12 @@ class Deployment:
         self.agent.wait_until(self.connected, "connected to the gateway")
 
     def connected(self) -> bool:
-        """Whether the gateway says that an agent of the group is active."""
+        """Whether the gateway says that an agent of the group is active and what it offers."""
         status, body = self.get(f"/v1/groups/{self.group}/agents", self.admin_token)
         if status != 200:
             return False
-        return any(agent["status"] == "active" for agent in json.loads(body)["agents"])
+        agents = json.loads(body)["agents"]
+        return any(agent["status"] == "active" and agent["profiles"] for agent in agents)
 
     def get(self, path: str, token: str = "") -> tuple[int, bytes]:
         """A GET on the API: status and body; status 0 while nothing listens."""
