@@ -1,0 +1,313 @@
+"""The agent put together: every object is built here, and nobody else looks one up."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
+
+from workato_tunnel.frames import Catalogue
+
+from .audit import AuditError, AuditLog
+from .calls import CallObserver
+from .config.options import ProxyOptions
+from .config.schema import AgentConfig
+from .dispatch import Dispatcher
+from .identity.keys import certificates_from_pem
+from .identity.renewal import Renewal
+from .identity.store import Identity, IdentityError, load_identity
+from .identity.tls import PinnedAuthorities
+from .logs import LogFileError, observer_for
+from .metrics import AgentMetrics, MetricsListener, MetricsListenerError
+from .services.base import ProfileService
+from .serving import serve_profiles
+from .status import StatusSocket, StatusSocketError
+from .tunnel.client import TunnelClient
+from .tunnel.proxy import ConnectProxy
+
+SWITCH_INTERVAL: Final = 0.0005
+"""Seconds for which a thread may keep the interpreter: a thread that copies a result out of a
+database would else hold up every small call beside it."""
+ABORT_TIMEOUT: Final = 5.0
+"""Seconds that cancelled calls have to end."""
+
+
+class StartError(Exception):
+    """The agent can't start; the message says why, in one line, and what to do."""
+
+
+def agent_version() -> str:
+    """The version that is installed."""
+    try:
+        return version("workato-agent")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def build_services(config: AgentConfig, reactor: Any) -> Mapping[str, Mapping[str, ProfileService]]:
+    """The service of every profile, ready for calls, without a tunnel. Raises ConfigError."""
+    served = serve_profiles(config, reactor)
+    served.start()
+    return {
+        service: {name: entry.service for name, entry in entries.items()}
+        for service, entries in served.profiles.items()
+    }
+
+
+class Agent(Service):
+    """One agent. It reads its identity when it is made, and opens everything when it is started.
+
+    Stopping drains: no new calls, those in flight end, then everything is closed.
+    """
+
+    name = "workato-agent"
+    _log = Logger()
+
+    def __init__(self, config: AgentConfig, reactor: Any) -> None:
+        """Raises StartError and ConfigError."""
+        self.config = config
+        self.version = agent_version()
+        self._reactor = reactor
+        self._began = time.time()
+        self._observer = self._log_observer()
+        self.identity = self._identity()
+        self.served = serve_profiles(config, reactor)
+        self.metrics = AgentMetrics(self.version)
+        self.audit = AuditLog(
+            config.audit_path,
+            reactor=reactor,
+            max_size=config.audit.max_size,
+            keep=config.audit.keep,
+            version=self.version,
+        )
+        observers: tuple[CallObserver, ...] = (self.audit, self.metrics)
+        self.dispatcher = Dispatcher(reactor, self.served.profiles, observers, self.audit.admit)
+        self.tunnel = TunnelClient(
+            reactor,
+            self.identity,
+            config.gateway.url or self.identity.facts.gateway_url,
+            self.dispatcher.accept,
+            self.catalogue,
+            proxy=_route(config.proxy),
+            system_trust=config.gateway.ca == "system",
+            software=f"workato-agent/{self.version}",
+        )
+        self.renewal = Renewal(reactor, self.identity, lambda: self.tunnel.session)
+        self._watch()
+        # In the order in which they start; they stop the other way round.
+        self._parts: tuple[IService, ...] = (
+            StatusSocket(config.status_socket, self.status, reactor),
+            *self._metrics_listener(),
+            self.tunnel,
+            self.renewal,
+        )
+        self._running: list[IService] = []
+
+    # -- parts ---------------------------------------------------------------------------------
+
+    def _log_observer(self) -> ILogObserver:
+        try:
+            return observer_for(self.config.logging)
+        except LogFileError as error:
+            raise StartError(str(error)) from error
+
+    def _identity(self) -> Identity:
+        try:
+            identity = load_identity(self.config.identity)
+        except IdentityError as error:
+            raise StartError(str(error)) from error
+        ca = self.config.gateway.ca
+        if isinstance(ca, Path):
+            try:
+                identity.trust = PinnedAuthorities(tuple(certificates_from_pem(ca.read_bytes())))
+            except (OSError, ValueError) as error:
+                raise StartError(f"gateway.ca: {ca}: not a certificate in PEM: {error}") from error
+        return identity
+
+    def _metrics_listener(self) -> tuple[MetricsListener, ...]:
+        listen = self.config.metrics.listen
+        return () if listen is None else (MetricsListener(self.metrics, listen, self._reactor),)
+
+    def _watch(self) -> None:
+        metrics, tunnel = self.metrics, self.tunnel
+        metrics.connected.set_function(lambda: float(self.connected))
+        metrics.round_trip.set_function(lambda: tunnel.round_trip or 0.0)
+        metrics.watch(
+            "tunnel_resumptions",
+            "Times that a session went on over a new socket",
+            lambda: float(tunnel.reconnections),
+        )
+        metrics.watch(
+            "certificate_seconds_left",
+            "Seconds until the agent's certificate ends",
+            lambda: self.renewal.seconds_left,
+        )
+
+    # -- what others ask -----------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether a call would reach this agent now."""
+        session = self.tunnel.session
+        return session is not None and session.available
+
+    def catalogue(self) -> Catalogue:
+        """What the gateway is told of this agent."""
+        return Catalogue(
+            profiles=self.served.catalogue(),
+            config_hash=self.config.config_hash,
+            version=self.version,
+            host=socket.gethostname(),
+            os=_operating_system(),
+            pid=os.getpid(),
+            user=_user(),
+            since=self._began,
+        )
+
+    def status(self) -> dict[str, object]:
+        """For ``workato-agent status``."""
+        tunnel, identity = self.tunnel, self.identity
+        return {
+            "connected": self.connected,
+            "agent": {
+                "name": identity.name,
+                "id": identity.agent_id,
+                "group": identity.facts.group,
+                "version": self.version,
+                "pid": os.getpid(),
+                "uptime": round(time.time() - self._began, 1),
+            },
+            "tunnel": {
+                "gateway": f"{tunnel.host}:{tunnel.port}",
+                "state": str(tunnel.state),
+                "for": round(self._reactor.seconds() - tunnel.since, 1),
+                "problem": tunnel.problem or None,
+                "round_trip": tunnel.round_trip,
+                "resumptions": tunnel.reconnections,
+            },
+            "calls_in_flight": self.dispatcher.in_flight,
+            "certificate": self.renewal.status(),
+            "config": {
+                "file": None if self.config.file is None else str(self.config.file),
+                "hash": self.config.config_hash,
+                "remarks": list(self.config.remarks),
+            },
+            "profiles": [
+                {"service": each.service, "name": each.name, "type": each.type}
+                for each in self.served.catalogue()
+            ],
+            "audit": self.audit.status(),
+        }
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def use_log_of(self, application: Any) -> None:
+        """Write twistd's log as the config's ``logging`` section says."""
+        if isinstance(application, Componentized):
+            application.setComponent(ILogObserver, self._observer)
+
+    def startService(self) -> None:
+        """Open everything. Raises StartError, with nothing left open."""
+        raise_file_limit()
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        for remark in self.config.remarks:
+            self._log.warn("{remark}", remark=remark)
+        try:
+            self.audit.start()
+            self.served.start()
+            for part in self._parts:
+                part.startService()
+                self._running.append(part)
+        except (AuditError, StatusSocketError, MetricsListenerError) as error:
+            Deferred.fromCoroutine(self._close())
+            raise StartError(str(error)) from error
+        super().startService()  # type: ignore[no-untyped-call]
+        self._log.info(
+            "Agent {name} of group {group} started, version {version}, {profiles} profiles",
+            name=self.identity.name,
+            group=self.identity.facts.group,
+            version=self.version,
+            profiles=len(self.served.catalogue()),
+        )
+
+    def stopService(self) -> Deferred[None]:
+        """Drain, then close everything."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._end())
+
+    async def _end(self) -> None:
+        seconds = self.config.gateway.drain
+        if self.dispatcher.in_flight:
+            self._log.info(
+                "Stopping: {calls} calls in flight have {seconds:g} s to end",
+                calls=self.dispatcher.in_flight,
+                seconds=seconds,
+            )
+        await self.tunnel.drain(seconds)
+        if self.dispatcher.in_flight:
+            self._log.warn("{calls} calls are cancelled", calls=self.dispatcher.in_flight)
+        self.dispatcher.abort()
+        ended = self.dispatcher.drain()
+        await ended.addTimeout(
+            ABORT_TIMEOUT, self._reactor, onTimeoutCancel=lambda _result, _seconds: None
+        )
+        await self._close()
+        self._log.info("Stopped")
+
+    async def _close(self) -> None:
+        while self._running:
+            part = self._running.pop()
+            try:
+                await _maybe(part.stopService())
+            except Exception:  # noqa: BLE001 - one part's fault must not leave the others open
+                self._log.failure("Stopping {part} failed", part=type(part).__name__)
+        await self.served.close()
+        await self.audit.stop()
+
+
+async def _maybe(result: Any) -> None:
+    if isinstance(result, Deferred):
+        await result
+
+
+def raise_file_limit() -> None:
+    """As many open files as the system lets us have: each call may need some."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - not on every system
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _route(proxy: ProxyOptions | None) -> ConnectProxy | None:
+    if proxy is None:
+        return None
+    password = None if proxy.password is None else proxy.password.reveal()
+    return ConnectProxy(proxy.host, proxy.port, proxy.username, password)
+
+
+def _operating_system() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return f"{platform.system()} {platform.release()}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

@@ -1,0 +1,58 @@
+"""``twistd workato-agent``: options and the service they make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from twisted.application.service import IService
+from twisted.python.usage import Options as UsageOptions
+
+from .app import Agent, StartError
+from .config import ConfigError, load_config
+
+
+_LOG_OPTIONS: Final = ("logfile", "syslog", "logger")
+
+
+class Options(UsageOptions):
+    """The command line after ``twistd workato-agent``."""
+
+    optParameters: ClassVar[list[list[str | None]]] = [
+        ["config", "c", "/etc/workato-agent/config.yml", "The agent's configuration."]
+    ]
+
+
+class TwistdAgent(Agent):
+    """An agent under twistd: what keeps it from starting ends the program, in one line."""
+
+    log_by_twistd = False
+    """Whether twistd's own options say where the log goes."""
+
+    def setServiceParent(self, parent: Any) -> None:  # noqa: N802
+        """The parent is twistd's application, whose log we write unless twistd was told how."""
+        if not self.log_by_twistd:
+            self.use_log_of(parent)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:
+        """Raises SystemExit."""
+        try:
+            super().startService()
+        except StartError as error:
+            raise SystemExit(f"workato-agent: {error}") from None
+
+
+def makeService(options: Options) -> IService:
+    """The agent that the options describe. Ends the program when it can't be built."""
+    from twisted.internet import reactor  # noqa: PLC0415 - twistd may install another one before
+
+    try:
+        config = load_config(Path(options["config"]))
+        agent = TwistdAgent(config, reactor)
+    except (StartError, ConfigError) as error:
+        raise SystemExit(f"workato-agent: {error}") from None
+    twistd = getattr(options, "parent", None) or {}
+    lost = not twistd.get("nodaemon") and config.logging.path is None
+    agent.log_by_twistd = lost or any(twistd.get(name) for name in _LOG_OPTIONS)
+    return agent
