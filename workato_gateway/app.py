@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from cryptography import x509
@@ -59,6 +59,14 @@ BACKLOG: Final = 1024
 
 class StartError(Exception):
     """The gateway can't start; the message says why."""
+
+
+def _version() -> str:
+    """Of the distribution; a bare checkout has none."""
+    try:
+        return version("workato-agent")
+    except PackageNotFoundError:
+        return "0"
 
 
 def server_hosts_of(config: Config) -> tuple[str, ...]:
@@ -193,7 +201,7 @@ class Gateway(Service):
             enrolment,
             settings=Settings(),
             hold=config.tunnel.session_hold,
-            software=f"workato-gateway/{version('workato-agent')}",
+            software=f"workato-gateway/{_version()}",
             shared_budget=CreditBudget(config.limits.tunnel_memory),
         )
         self._tunnel_listener = Listener(
@@ -393,12 +401,19 @@ class Gateway(Service):
         for loop in self._loops:
             if loop.running:
                 loop.stop()
-        if self._begun:
-            try:
-                await self._watch.end()
-            except StoreError:
-                self._log.failure("The last state of the agents could not be stored")
-        if self._access_log is not None:
-            self._access_log.close()
-        await self.store.close()
+        await self._close()
         self._log.info("Stopped")
+
+    async def _close(self) -> None:
+        """Write down what is to be kept. A part that fails doesn't keep the next from closing."""
+        try:
+            if self._begun:
+                await self._watch.end()
+        except StoreError:
+            self._log.failure("The last state of the agents could not be stored")
+        finally:
+            try:
+                if self._access_log is not None:
+                    self._access_log.close()
+            finally:
+                await self.store.close()

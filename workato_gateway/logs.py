@@ -19,8 +19,10 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from .config import Logging
+from .config import Level, Logging
 
+_QUIET: Final[dict[str, Level]] = {"log_legacy": "warn"}
+"""Levels unless the config says otherwise: Twisted's old log tells of every port."""
 MAX_TEXT: Final = 16 << 10
 _NO_CONTROLS: Final = dict.fromkeys((*range(32), 127, 133, 8232, 8233), "�")
 
@@ -28,7 +30,7 @@ _NO_CONTROLS: Final = dict.fromkeys((*range(32), 127, 133, 8232, 8233), "�")
 def observer_for(section: Logging, stream: TextIO | None = None) -> ILogObserver:
     """Writes to ``stream``, by default standard error, what the section's levels let through."""
     levels = LogLevelFilterPredicate(LogLevel.lookupByName(section.level))
-    for namespace, level in section.levels.items():
+    for namespace, level in (_QUIET | section.levels).items():
         levels.setLogLevelForNamespace(namespace, LogLevel.lookupByName(level))
     line = json_line if section.format == "json" else text_line
     return FilteringLogObserver(_Lines(line, stream or sys.stderr), [levels])
