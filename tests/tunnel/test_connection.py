@@ -1,0 +1,216 @@
+"""What a connection does for well-behaved peers: credit, turns, retention, draining."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from workato_tunnel.connection import TunnelConnection
+from workato_tunnel.errors import ErrorCode, HeadTooLarge, LocalProtocolError, StreamRefused
+from workato_tunnel.events import (
+    DataReceived,
+    Event,
+    GoawayReceived,
+    StreamFinished,
+    StreamOpened,
+    StreamTerminated,
+)
+from workato_tunnel.frames import FrameType, Head, Open, Trailers
+from workato_tunnel.settings import PACK_SIZE, Settings
+from workato_tunnel.testing import connection_pair, pump, split
+from workato_tunnel.windows import CreditBudget
+
+GET = Open("http", "app")
+
+
+def received(events: list[Event], stream: int) -> int:
+    return sum(len(e.data) for e in events if isinstance(e, DataReceived) and e.stream == stream)
+
+
+class CreditTests(SynchronousTestCase):
+    def answer(
+        self, agent: TunnelConnection, gateway: TunnelConnection, size: int
+    ) -> tuple[int, list[Event]]:
+        stream = gateway.open_stream(GET, end=True)
+        pump(agent, gateway)
+        agent.send_head(stream, Head(200))
+        agent.send_data(stream, b"x" * size)
+        agent.send_trailers(stream, Trailers())
+        return stream, pump(agent, gateway)[1]
+
+    def test_a_sender_stops_where_the_credit_ends_and_goes_on_with_more(self) -> None:
+        agent, gateway = connection_pair(gateway=Settings(window=32 * 1024))
+        stream, events = self.answer(agent, gateway, 100_000)
+        self.assertEqual(received(events, stream), 32 * 1024)
+        gateway.consumed(stream, 32 * 1024)
+        events = pump(agent, gateway)[1]
+        # The sender was starved and all was consumed: the window has doubled.
+        self.assertEqual(received(events, stream), 64 * 1024)
+        gateway.consumed(stream, 64 * 1024)
+        self.assertIsInstance(pump(agent, gateway)[1][-1], StreamFinished)
+
+    def test_a_slow_consumer_never_gets_a_wider_window(self) -> None:
+        agent, gateway = connection_pair(gateway=Settings(window=32 * 1024))
+        stream, _ = self.answer(agent, gateway, 10_000_000)
+        for _ in range(200):
+            gateway.consumed(stream, 8 * 1024)
+            pump(agent, gateway)
+            self.assertEqual(gateway.streams[stream].receive.size, 32 * 1024)
+
+    def test_widening_stops_at_the_budget_and_is_given_back(self) -> None:
+        shared = CreditBudget(1 << 20)
+        settings = Settings(streams=4, window=32 * 1024, budget=4 * 32 * 1024 + 64 * 1024)
+        agent, gateway = connection_pair(gateway=settings)
+        gateway._shared_budget = shared
+        stream, events = self.answer(agent, gateway, 3_000_000)
+        while not any(isinstance(event, StreamFinished) for event in events):
+            waiting = received(events, stream)
+            gateway.consumed(stream, waiting)
+            events = pump(agent, gateway)[1]
+            if stream in gateway.streams:
+                self.assertLessEqual(gateway.streams[stream].receive.size, 96 * 1024)
+        self.assertEqual(gateway._budget.left, 64 * 1024)
+        self.assertEqual(shared.left, 1 << 20)
+
+    def test_a_stalled_stream_does_not_stop_the_others(self) -> None:
+        agent, gateway = connection_pair()
+        stalled, _ = self.answer(agent, gateway, 1_000_000)
+        for _ in range(5):
+            _, events = self.answer(agent, gateway, 1000)
+            self.assertIsInstance(events[-1], StreamFinished)
+        self.assertIn(stalled, gateway.streams)
+
+
+class TurnTests(SynchronousTestCase):
+    def test_control_frames_and_short_answers_pass_bulk_data(self) -> None:
+        agent, gateway = connection_pair(gateway=Settings(window=8 << 20))
+        agent.peer = Settings(window=8 << 20).limits()
+        bulk = gateway.open_stream(GET, end=True)
+        pump(agent, gateway)
+        agent.send_head(bulk, Head(200))
+        agent.send_data(bulk, bytes(4 << 20))
+        for _ in range(4):
+            agent.next_message()
+        short = gateway.open_stream(GET, end=True)
+        message = gateway.next_message()
+        assert message is not None
+        agent.receive_message(message, 0.0)
+        agent.send_head(short, Head(200))
+        agent.send_data(short, b"quick")
+        agent.send_trailers(short, Trailers())
+        message = agent.next_message()
+        assert message is not None
+        first = [(kind, stream) for kind, _, stream, _ in split(message)][:3]
+        self.assertEqual(
+            first,
+            [(FrameType.HEAD, short), (FrameType.DATA, short), (FrameType.TRAILERS, short)],
+        )
+
+    def test_bulk_streams_share_evenly(self) -> None:
+        agent, gateway = connection_pair()
+        gateway_window = Settings(window=8 << 20)
+        agent.peer = gateway_window.limits()
+        streams = [gateway.open_stream(GET, end=True) for _ in range(3)]
+        pump(agent, gateway)
+        for stream in streams:
+            agent.send_head(stream, Head(200))
+            agent.send_data(stream, bytes(2 << 20))
+        sent = dict.fromkeys(streams, 0)
+        for _ in range(40):
+            for kind, _, stream, payload in split(agent.next_message() or b""):
+                if kind == FrameType.DATA:
+                    sent[stream] += len(payload)
+        self.assertLess(max(sent.values()) - min(sent.values()), 64 * 1024)
+
+    def test_messages_stay_within_the_packing_limit(self) -> None:
+        agent, gateway = connection_pair(gateway=Settings(window=1 << 20))
+        agent.peer = Settings(window=1 << 20).limits()
+        stream = gateway.open_stream(GET, end=True)
+        pump(agent, gateway)
+        agent.send_head(stream, Head(200))
+        for _ in range(1000):
+            agent.send_data(stream, b"row" * 100)
+        sizes = []
+        while (message := agent.next_message()) is not None:
+            sizes.append(len(message))
+        self.assertLess(max(sizes), PACK_SIZE + 40_000)
+        self.assertLess(len(sizes), 8)
+
+
+class RetentionTests(SynchronousTestCase):
+    def test_data_stops_at_the_retention_limit_until_acknowledged(self) -> None:
+        settings = Settings(retained=256 * 1024)
+        agent, gateway = connection_pair(agent=settings)
+        agent.peer = Settings(window=16 << 20).limits()
+        stream = gateway.open_stream(GET, end=True)
+        pump(agent, gateway)
+        agent.send_head(stream, Head(200))
+        agent.send_data(stream, bytes(1 << 20))
+        sent = 0
+        while (message := agent.next_message()) is not None:
+            sent += len(message)
+        self.assertLess(sent, 256 * 1024 + 2 * PACK_SIZE)
+        gateway._received.count = agent._sent.count
+        gateway.acknowledge()
+        ack = gateway.next_message()
+        assert ack is not None
+        agent.receive_message(ack, 0.0)
+        self.assertIsNotNone(agent.next_message())
+
+
+class OpeningTests(SynchronousTestCase):
+    def test_a_peer_without_free_streams_is_not_asked(self) -> None:
+        _, gateway = connection_pair(agent=Settings(streams=2))
+        gateway.open_stream(GET)
+        gateway.open_stream(GET)
+        with self.assertRaises(StreamRefused) as caught:
+            gateway.open_stream(GET)
+        self.assertEqual(caught.exception.code, ErrorCode.OVERLOADED)
+
+    def test_a_head_past_the_peers_limit_is_not_sent(self) -> None:
+        agent, gateway = connection_pair(agent=Settings(map_size=2048))
+        with self.assertRaises(HeadTooLarge):
+            gateway.open_stream(Open("http", "app", path="x" * 2048))
+        self.assertEqual(gateway.open_streams, 0)
+        self.assertIsNone(gateway.next_message())
+        del agent
+
+    def test_a_draining_side_refuses_new_streams_and_finishes_the_open_ones(self) -> None:
+        agent, gateway = connection_pair()
+        stream = gateway.open_stream(GET, end=True)
+        pump(agent, gateway)
+        late = gateway.open_stream(GET, end=True)
+        agent.go_away(ErrorCode.DRAINING, "stopping")
+        agent.send_head(stream, Head(200))
+        agent.send_trailers(stream, Trailers())
+        told = pump(agent, gateway)[1]
+        kinds = [type(event) for event in told]
+        self.assertIn(GoawayReceived, kinds)
+        self.assertIn(StreamFinished, kinds)
+        (refused,) = (event for event in told if isinstance(event, StreamTerminated))
+        self.assertEqual((refused.stream, refused.reason), (late, ErrorCode.DRAINING))
+        with self.assertRaises(StreamRefused):
+            gateway.open_stream(GET)
+
+    def test_what_the_state_forbids_is_our_own_fault(self) -> None:
+        agent, gateway = connection_pair()
+        stream = gateway.open_stream(GET, end=True)
+        pump(agent, gateway)
+        for wrong in (
+            lambda: gateway.send_data(stream, b"after END"),
+            lambda: agent.send_data(stream, b"before HEAD"),
+            lambda: agent.send_trailers(stream, Trailers()),
+            lambda: agent.send_head(99, Head(200)),
+        ):
+            with self.assertRaises(LocalProtocolError):
+                wrong()
+        agent.send_head(stream, Head(200))
+        with self.assertRaises(LocalProtocolError):
+            agent.send_head(stream, Head(200))
+
+    def test_both_sides_can_open_streams(self) -> None:
+        agent, gateway = connection_pair()
+        self.assertEqual([agent.open_stream(GET), agent.open_stream(GET)], [2, 4])
+        self.assertEqual([gateway.open_stream(GET), gateway.open_stream(GET)], [1, 3])
+        told = pump(agent, gateway)
+        self.assertEqual([e.stream for e in told[0] if isinstance(e, StreamOpened)], [1, 3])
+        self.assertEqual([e.stream for e in told[1] if isinstance(e, StreamOpened)], [2, 4])
