@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
+
 from workato_agent.requests import BodyLost, Headers, Request, Response
 from workato_tunnel.problems import Problem
 
@@ -92,7 +94,10 @@ class DirectReactor(MemoryReactorClock):
     """Runs at once what a thread wants run on the reactor."""
 
     def callFromThread(  # noqa: N802
-        self, callable: Callable[..., object], *args: object, **kwargs: object  # noqa: A002
+        self,
+        callable: Callable[..., object],  # noqa: A002
+        *args: object,
+        **kwargs: object,
     ) -> None:
         callable(*args, **kwargs)
 
@@ -139,6 +144,21 @@ class SteppedThreadPool:
     def run_all(self) -> None:
         while self.waiting:
             self.step()
+
+
+def outcome(fired: Deferred[T]) -> T:
+    """The result of a Deferred that has one already, or its exception raised."""
+    outcomes: list[T | Failure] = []
+    fired.addBoth(outcomes.append)
+    (result,) = outcomes
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result
+
+
+def open_descriptors() -> set[str]:
+    """The descriptors that this process holds."""
+    return {place.name for place in Path("/proc/self/fd").iterdir()}
 
 
 def start(coroutine: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:

@@ -1,9 +1,9 @@
 """A page of a folder's entries, sorted by path, in bounded memory however many there are.
 
 Below a folder every path sorts as its bytes do. A folder's own entry has the key ``a``, all that
-lies in it comes at the key ``a/``: names hold no slash, so no other path can fall between, and a walk
-in the order of these keys yields the whole tree sorted. Of each folder only the smallest keys after
-the last one taken are kept; when they run out, the folder is read again.
+lies in it comes at the key ``a/``: names hold no slash, so no other path can fall between, and a
+walk in the order of these keys yields the whole tree sorted. Of each folder only the smallest keys
+after the last one taken are kept; when they run out, the folder is read again.
 """
 
 from __future__ import annotations

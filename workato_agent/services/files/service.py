@@ -133,7 +133,7 @@ class FilesService:
     async def _read(self, request: Request, path: Names) -> Response:
         parameters_of(request)
         require_name(path, "read")
-        self._access.approve(path, None)
+        self._access.approve(path, Kind.FILE)
         ask = Ask(
             path=path,
             conditions=Conditions.of(request.headers),
