@@ -10,10 +10,8 @@ from typing import Any, Final
 from cryptography import x509
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IProtocolFactory
-from twisted.internet.protocol import Factory
-from twisted.internet.task import Clock, LoopingCall
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.components import Componentized
@@ -23,42 +21,34 @@ from workato_tunnel.errors import ErrorCode
 from workato_tunnel.settings import Settings
 from workato_tunnel.windows import CreditBudget
 
-from .addresses import IPNetwork, Listen, admits
+from .addresses import admits
 from .agents.registry import Registry
 from .agents.watch import Watch
 from .api.access_log import AccessLog, RotatingFile, StandardOutput
-from .api.activation import ActivationCodes
-from .api.agents import Agents, LiveAgents, no_sessions
 from .api.connections import Http1Factory, HttpLimits
-from .api.documents import Changed, nothing_to_tell
-from .api.figures import Figures, nothing_counted
-from .api.groups import Groups
+from .api.figures import Figures
 from .api.health import Health
 from .api.relay import Relay, RelayLimits
-from .api.resources import RESERVED, Resources
+from .api.resources import RESERVED
 from .api.routing import Router
-from .api.tokens import AuditResource, TokenResource
+from .assembly import enrolment_of, resources_of, server_hosts_of
 from .config import Config, KeyPair
 from .identity.admission import Admission
 from .identity.authority import Authority, AuthorityError, load_chain
 from .identity.directory import Directory
 from .identity.enrolment import CODES_KEPT, Enrolment
-from .identity.tls import ServerTls, check_leads_to, ensure_server_certificate, server_hosts
+from .identity.tls import ServerTls, check_leads_to, ensure_server_certificate
 from .identity.tokens import Tokens
+from .listening import Listener, OnlyFrom
 from .logs import observer_for
 from .metrics import Metrics
-from .storage.interface import Store, StoreError, Transaction
+from .storage.interface import StoreError, Transaction
 from .storage.sqlite import SqliteStore, check_file
 from .tunnel.factory import TunnelFactory
 
 TICK: Final = 1.0
 TOKEN_USES: Final = 60.0
 HOUSEKEEPING: Final = 3600.0
-BACKLOG: Final = 1024
-
-
-class StartError(Exception):
-    """The gateway can't start; the message says why."""
 
 
 def _version() -> str:
@@ -67,102 +57,6 @@ def _version() -> str:
         return version("workato-agent")
     except PackageNotFoundError:
         return "0"
-
-
-def server_hosts_of(config: Config) -> tuple[str, ...]:
-    """What the gateway's own server certificate is for."""
-    return server_hosts(config.public_url.host, (config.tunnel.listen.host, config.api.listen.host))
-
-
-def enrolment_of(config: Config, store: Store, authority: Authority) -> Enrolment:
-    """Enrolment as the config wants it."""
-    return Enrolment(
-        store,
-        authority,
-        config.public_url,
-        agent_lifetime=config.ca.agent_lifetime,
-        failures_a_minute=config.limits.enrolment_failures,
-    )
-
-
-def resources_of(
-    store: Store,
-    enrolment: Enrolment,
-    health: Health,
-    figures: Figures,
-    *,
-    sessions: LiveAgents = no_sessions,
-    changed: Changed = nothing_to_tell,
-) -> Resources:
-    """The administrative resources, in the gateway or on the command line."""
-    return Resources(
-        groups=Groups(store, changed),
-        agents=Agents(store, sessions, changed),
-        codes=ActivationCodes(store, enrolment),
-        tokens=TokenResource(store, changed),
-        audit=AuditResource(store),
-        health=health,
-        figures=figures,
-    )
-
-
-def local_resources(config: Config) -> Resources:
-    """For a command: on the store, in this thread. Raises StoreError and AuthorityError."""
-    store = SqliteStore.open_here(config.storage)
-    authority = Authority.load(config.ca.certificate, config.ca.key)
-    enrolment = enrolment_of(config, store, authority)
-    return resources_of(store, enrolment, Health(store, Clock()), Figures(nothing_counted, ()))
-
-
-class OnlyFrom(Factory):
-    """Lets nobody connect but the TLS proxies that the config trusts with plain HTTP."""
-
-    noisy = False
-
-    def __init__(self, inner: Factory, networks: tuple[IPNetwork, ...]) -> None:
-        self._inner = inner
-        self._networks = networks
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        """None closes the connection."""
-        if not admits(self._networks, getattr(addr, "host", "")):
-            return None
-        return self._inner.buildProtocol(addr)
-
-
-class Listener:
-    """A port that takes no connection before it is told to: they wait in the kernel meanwhile."""
-
-    def __init__(self, reactor: Any, listen: Listen, factory: IProtocolFactory) -> None:
-        self._reactor = reactor
-        self._listen = listen
-        self._factory = factory
-        self._port: Any = None
-
-    def bind(self) -> None:
-        """Raises StartError."""
-        try:
-            self._port = self._reactor.listenTCP(
-                self._listen.port, self._factory, BACKLOG, self._listen.host
-            )
-        except CannotListenError as error:
-            raise StartError(f"can't listen on {self._listen}: {error.socketError}") from error
-        self._port.stopReading()
-
-    def begin(self) -> None:
-        """Take connections."""
-        self._port.startReading()
-
-    @property
-    def listening(self) -> bool:
-        """The port is bound."""
-        return self._port is not None
-
-    async def stop(self) -> None:
-        """Let go of the port; connections that are up stay."""
-        port, self._port = self._port, None
-        if port is not None:
-            await port.stopListening()
 
 
 class Gateway(Service):

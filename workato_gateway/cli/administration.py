@@ -22,7 +22,7 @@ from workato_tunnel.problems import Problem
 
 from ..api.messages import AdminRequest
 from ..api.resources import Resources
-from ..app import local_resources
+from ..assembly import local_resources
 from ..config import ConfigError, load
 from ..identity.authority import AuthorityError
 from ..identity.tokens import ADMIN, Caller

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from twisted.internet.defer import Deferred
 
 from ..addresses import Listen, PublicUrl, parse_listen, parse_public_url
-from ..app import server_hosts_of
+from ..assembly import server_hosts_of
 from ..config import Config, read
 from ..identity.authority import Authority, write_private
 from ..identity.tls import ensure_server_certificate
