@@ -37,6 +37,10 @@ FILE_THREADS: Final = 8
 CLOSE_TIMEOUT: Final = 5.0
 
 
+class ProfileUnusable(ConfigError):
+    """Profiles whose settings are valid one by one and can't work together."""
+
+
 class DaemonThreadPool(ThreadPool):
     """A pool whose stuck threads do not keep the process from ending."""
 
@@ -98,7 +102,7 @@ class ServedProfiles:
 
 
 def serve_profiles(config: AgentConfig, reactor: Any) -> ServedProfiles:
-    """Build the service of every profile; none opens anything yet. Raises ConfigError."""
+    """Build the service of every profile; none opens anything yet. Raises ProfileUnusable."""
     served = ServedProfiles(reactor, {kind.service: {} for kind in PROFILES.values()})
     problems: list[ConfigProblem] = []
     for service, name, profile in config.every_profile():
@@ -109,7 +113,7 @@ def serve_profiles(config: AgentConfig, reactor: Any) -> ServedProfiles:
         else:
             served.profiles[service][name] = ServedProfile(built, _Admission(service, profile))
     if problems:
-        raise ConfigError(config.file or Path("config.yml"), problems)
+        raise ProfileUnusable(config.file or Path("config.yml"), problems)
     return served
 
 

@@ -11,7 +11,6 @@ from twisted.python.usage import Options as UsageOptions
 from .app import Agent, StartError
 from .config import ConfigError, load_config
 
-
 _LOG_OPTIONS: Final = ("logfile", "syslog", "logger")
 
 
