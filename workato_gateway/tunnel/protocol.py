@@ -150,6 +150,7 @@ class GatewayTunnel(TunnelWebSocket, WebSocketServerProtocol):
         self._live = live
         peer = self.transport.getPeer()
         live.address = f"{peer.host}:{peer.port}"
+        live.certificate_serial = agent.serial
         self._send_hello(secret, None)
         session.attach(self)
         factory.registry.add(live)
