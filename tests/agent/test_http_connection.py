@@ -24,6 +24,7 @@ from workato_tunnel.problems import Problem
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a.b\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @define
@@ -100,7 +101,7 @@ class FramingTests(ConnectionTestCase):
         for response, body in (
             (OK, b"ok"),
             (
-                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX: y\r\n\r\n",
+                CHUNKED + b"2\r\nok\r\n0\r\nX: y\r\n\r\n",
                 b"ok",
             ),
             (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, b"ok"),
@@ -294,7 +295,7 @@ class HostileTests(ConnectionTestCase):
             with self.subTest(start=start):
                 self.setUp()
                 waiting = self.get()
-                self.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + start)
+                self.feed(CHUNKED + start)
                 body = self.successResultOf(waiting).body
                 chunk = self.next_chunk(body)
                 fed = 0
@@ -483,7 +484,7 @@ class UploadTests(ConnectionTestCase):
         waiting = self.upload(body)
         body.give(b"ab")
         self.feed(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n")
-        self.assertTrue(body.stopped)
+        self.assertTrue(body.waiting is not None and body.waiting.called)
         self.feed(b"no")
         self.assertEqual(self.successResultOf(waiting).status, 413)
         self.assertEqual((self.owner.released_count, self.wire.aborted), (0, True))
@@ -491,7 +492,7 @@ class UploadTests(ConnectionTestCase):
     def test_an_upload_goes_on_while_the_response_streams(self) -> None:
         body = PacedBody()
         waiting = self.upload(body)
-        self.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        self.feed(CHUNKED)
         answer = self.successResultOf(waiting)
         body.give(b"ab")
         self.feed(b"2\r\nAB\r\n")
@@ -506,7 +507,7 @@ class UploadTests(ConnectionTestCase):
         waiting = self.upload(body)
         self.feed(OK)
         self.assertEqual(self.successResultOf(waiting).body, b"ok")
-        self.assertTrue(body.stopped)
+        self.assertTrue(body.waiting is not None and body.waiting.called)
         self.assertEqual((self.owner.released_count, self.wire.aborted), (0, True))
 
     def test_cancelling_closes_the_connection_and_stops_the_upload(self) -> None:
@@ -514,7 +515,7 @@ class UploadTests(ConnectionTestCase):
         waiting = self.upload(body)
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
-        self.assertTrue(body.stopped)
+        self.assertTrue(body.waiting is not None and body.waiting.called)
         self.assertTrue(self.wire.aborted)
         self.assertEqual(self.owner.gone_count, 1)
         self.lose(clean=False)

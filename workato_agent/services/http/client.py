@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final, NoReturn, cast
 
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import CancelledError
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 
@@ -35,9 +44,7 @@ class HttpClient:
         self._origin = origin
         self._timeout = settings.connect_timeout
         self._trust = Trust(settings, origin) if origin.secure else None
-        self._endpoint: IStreamClientEndpoint = HostnameEndpoint(
-            reactor, origin.host, origin.port, timeout=self._timeout
-        )
+        self._endpoint = _endpoint(reactor, origin, self._timeout)
         self.pool = ConnectionPool(reactor, settings, self._connect)
 
     async def call(self, request: Outgoing, deadline: float) -> Incoming:
@@ -81,8 +88,11 @@ class HttpClient:
         if handshake is not None:
             endpoint = wrapClientTLS(handshake, endpoint)
         connecting = endpoint.connect(factory)
-        connecting.addTimeout(self._timeout, self._reactor)
-        connection = cast("HttpConnection", await connecting)
+        connecting.addTimeout(self._timeout, self._reactor, onTimeoutCancel=_timed_out)
+        try:
+            connection = cast("HttpConnection", await connecting)
+        except ConnectingCancelledError as error:
+            raise CancelledError from error
         if handshake is None:
             return connection
         left = self._timeout - (self._reactor.seconds() - started)
@@ -109,6 +119,21 @@ class _ConnectionFactory(Factory):
 
     def buildProtocol(self, _address: object) -> HttpConnection:
         return HttpConnection(self._clock, self._origin, self._client.pool)
+
+
+def _endpoint(reactor: IReactorTime, origin: Origin, timeout: float) -> IStreamClientEndpoint:
+    """An address is dialled as it is; a name is resolved each time, all its addresses tried."""
+    for kind, recognised in (
+        (TCP4ClientEndpoint, isIPAddress),
+        (TCP6ClientEndpoint, isIPv6Address),
+    ):
+        if recognised(origin.host):
+            return kind(reactor, origin.host, origin.port, timeout=timeout)
+    return HostnameEndpoint(reactor, origin.host, origin.port, timeout=timeout)
+
+
+def _timed_out(_cancelled: object, seconds: float) -> NoReturn:
+    raise DeferredTimeout(seconds)
 
 
 def _repeatable(request: Outgoing, died: ConnectionDied) -> bool:
