@@ -137,6 +137,8 @@ class HeadParser:
         except HttpParserUpgrade:
             self._parser = None
         except HttpParserInvalidMethodError as error:
+            if not data.partition(b" ")[0].isalpha():
+                raise malformed("this does not begin like a request") from error
             raise refusal(501, "Method not known", "the method is not one of HTTP's") from error
         except HttpParserError as error:
             raise malformed(str(error)) from error

@@ -95,25 +95,7 @@ class ResponseHead:
             text = _STATUS_LINES[status]
         except KeyError:
             raise MalformedResponse(f"status {status} is no final status of HTTP") from None
-        length: str | None = None
-        server = SERVER
-        line_length = len(text)
-        lines = 0
-        for name, value in headers:
-            key = name.lower()
-            if key not in _OURS:
-                text += f"{key}: {value}\r\n"
-                lines += 1
-            elif key == "content-length":
-                if length not in (None, value):
-                    raise MalformedResponse("two different lengths are declared")
-                length = value
-            elif key == "date":
-                date = value
-            elif key == "server":
-                server = value
-        if text.count("\n", line_length) != lines:
-            raise MalformedResponse("a header field holds a line break")
+        passed, length = _passed_on(headers, date)
         self.bodiless = to_head or status == 204 or status == 304
         self.length = None if length is None or status == 204 else _declared(length)
         self.chunked = modern and self.length is None and not self.bodiless
@@ -126,12 +108,37 @@ class ResponseHead:
             text += "connection: close\r\n"
         elif not modern:
             text += "connection: keep-alive\r\n"
-        text += f"date: {date}\r\nserver: {server}\r\nx-request-id: {request_id}\r\n"
         if trace:
             text += f"traceparent: {trace}\r\n"
-        if not _FIELDS.fullmatch(text, line_length):
-            raise MalformedResponse("a header field holds what HTTP does not allow")
-        self.data = (text + "\r\n").encode("latin-1")
+        self.data = f"{text}{passed}x-request-id: {request_id}\r\n\r\n".encode("latin-1")
+
+
+def _passed_on(headers: Headers, date: str) -> tuple[str, str | None]:
+    """The lines of the fields that leave as they are, with Date and Server; the declared length.
+
+    Raises MalformedResponse.
+    """
+    text = ""
+    count = 2
+    server = SERVER
+    length: str | None = None
+    for name, value in headers:
+        key = name.lower()
+        if key not in _OURS:
+            text += f"{key}: {value}\r\n"
+            count += 1
+        elif key == "content-length":
+            if length not in (None, value):
+                raise MalformedResponse("two different lengths are declared")
+            length = value
+        elif key == "date":
+            date = value
+        elif key == "server":
+            server = value
+    text += f"date: {date}\r\nserver: {server}\r\n"
+    if text.count("\n") != count or not _FIELDS.fullmatch(text):
+        raise MalformedResponse("a header field holds what HTTP does not allow")
+    return text, length
 
 
 def _declared(length: str) -> int:
