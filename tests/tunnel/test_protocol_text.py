@@ -27,7 +27,8 @@ from workato_tunnel.handshake import decode_hello, encode_hello
 from workato_tunnel.settings import MAX_MESSAGE, PACK_SIZE, SUBPROTOCOL
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
-EXAMPLE = re.compile(r"^    (\w+): +((?:[0-9a-f]{2}\s+)+)", re.MULTILINE)
+_LINE = r"[0-9a-f]{2}(?: [0-9a-f]{2})*$"
+EXAMPLE = re.compile(rf"^    (\w+): +({_LINE}(?:\n +{_LINE})*)", re.MULTILINE)
 EXAMPLES = {name: bytes.fromhex(digits) for name, digits in EXAMPLE.findall(TEXT)}
 
 MAPS: dict[str, tuple[FrameType, int, int, frames.PayloadMap]] = {
