@@ -32,6 +32,7 @@ TEST = [
     "asyncssh>=2.20",
     "coverage>=7.6",
     "hypothesis>=6.130",
+    "jsonschema>=4.23",
     "import-linter>=2.3",
     "mypy>=1.18",
     "mypy-zope>=1.0.14",

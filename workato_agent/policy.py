@@ -20,6 +20,7 @@ from workato_tunnel.problems import Problem
 from .config.policies import HttpPolicy, Policy
 from .requests import Request
 
+LONGEST_PATH: Final = 8192
 TEST: Final = "test"
 """The profile's own test. It shows no data, so only ``windows`` applies to it."""
 
@@ -64,6 +65,8 @@ def _check_http(policy: HttpPolicy, service: str, request: Request) -> None:
         allowed = ", ".join(sorted(policy.methods))
         _deny("methods", f"it allows {allowed}, not {request.method}", service, request)
     if policy.paths is not None:
+        if len(request.path) > LONGEST_PATH:
+            _deny("paths", f"the path is longer than {LONGEST_PATH} bytes", service, request)
         path = plain_path(request.path)
         if path is None:
             reason = "the path can be read in more than one way (dot segments, encoded slashes …)"

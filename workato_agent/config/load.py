@@ -212,7 +212,7 @@ class _Loader:
             case kind:
                 expected = _EXPECTED.get(kind)
                 message = expected.format(**context) if expected else details["msg"]
-                found = self.found(model, inner, place, details["input"])
+                found = self.found(model, inner, kind, details["input"])
                 self.add(place, f"{message}{found}")
 
     def place(self, location: Location) -> Location:
@@ -224,7 +224,7 @@ class _Loader:
                 return direct
         return location
 
-    def found(self, model: type[Model], inner: Location, place: Location, value: object) -> str:
+    def found(self, model: type[Model], inner: Location, kind: str, value: object) -> str:
         """What stands there instead, unless it may be a secret."""
         if isinstance(value, dict):
             return ", found a mapping"
@@ -232,11 +232,9 @@ class _Loader:
             return ", found a list"
         if value is None:
             return ", found nothing"
-        if not isinstance(value, str) or value in self.references.texts:
+        if not isinstance(value, str) or kind not in _QUOTED or _is_secret(model, inner):
             return ""
-        if _is_secret(model, inner) or len(value) > _SHOWN:
-            return ""
-        return f", found {value!r}"
+        return "" if value in self.references.texts or len(value) > _SHOWN else f", found {value!r}"
 
     def add(self, location: Location, message: str, hint: object = None) -> None:
         self.problems.append(
@@ -289,6 +287,12 @@ _EXPECTED: Final = {
     "path_type": "expected a path",
     "secret": "expected text, {{env: NAME}} or {{file: PATH}}",
 }
+
+
+_QUOTED: Final = frozenset(
+    {"bool_parsing", "int_parsing", "float_parsing", "literal_error", "string_pattern_mismatch"}
+)
+"""Faults of single values. Text in a mapping's place may be a password put too high."""
 
 
 def _remarks(options: Mapping[str, Model], profiles: Profiles) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from pydantic.functional_serializers import PlainSerializer
 
 from .errors import suggestion
 from .fields import Model, Size, Text, refuse
+from .pathpatterns import PathPattern
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _MINUTES: Final = 24 * 60
@@ -76,34 +77,6 @@ def _is_day(word: str) -> bool:
     return word in DAYS or word in full
 
 
-@frozen
-class PathPattern:
-    """A pattern of URL paths: ``*`` within a segment, ``**`` across segments.
-
-    ``/api/**`` is ``/api`` and all beneath it. Matching is of decoded paths with a leading slash.
-    """
-
-    text: str
-    expression: re.Pattern[str]
-
-    @classmethod
-    def parse(cls, text: str) -> PathPattern:
-        """Raises ValueError unless the pattern begins with a slash."""
-        if not text.startswith("/") or re.search(r"[\x00-\x20?#\\]|//|/\.\.?(/|$)", text):
-            raise ValueError
-        body, beneath = (text[:-3], "(?:/.*)?") if text.endswith("/**") else (text, "")
-        parts = re.split(r"(\*{2,}|\*)", body)
-        translated = "".join(
-            ".*" if part.startswith("**") else "[^/]*" if part == "*" else re.escape(part)
-            for part in parts
-        )
-        return cls(text, re.compile(translated + beneath, re.DOTALL))
-
-    def matches(self, path: str) -> bool:
-        """Whether the whole path is covered."""
-        return self.expression.fullmatch(path) is not None
-
-
 def _window(value: object) -> object:
     if isinstance(value, str):
         try:
@@ -127,6 +100,7 @@ def _upper(value: object) -> object:
 
 
 _as_text = PlainSerializer(lambda value: value.text, return_type=str)
+_sorted = PlainSerializer(sorted, return_type=list[str])
 
 WindowField = Annotated[Window, PlainValidator(_window, json_schema_input_type=str), _as_text]
 PathPatternField = Annotated[
@@ -219,5 +193,5 @@ class HttpPolicy(Policy):
         "max_bytes": "this version can't limit the bodies of http: limit methods and paths",
     }
 
-    methods: Annotated[frozenset[Method], Field(min_length=1)] | None = None
+    methods: Annotated[frozenset[Method], Field(min_length=1), _sorted] | None = None
     paths: Annotated[tuple[PathPatternField, ...], Field(min_length=1)] | None = None
