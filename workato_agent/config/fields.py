@@ -14,10 +14,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from pydantic_core import PydanticCustomError
 
 
-def refuse(message: str, hint: str | None = None, *, at: str | None = None) -> NoReturn:
+def refuse(message: str, hint: str | None = None, *, at: str | int | None = None) -> NoReturn:
     """Fail a validation. The message must not quote a value that may be secret.
 
-    :param at: the key at fault, where a mapping as a whole is validated.
+    :param at: the key or index at fault, where a mapping or list as a whole is validated.
     """
     context = {"message": message, "hint": hint, "at": at}
     raise PydanticCustomError("refused", "{message}", context)

@@ -167,7 +167,7 @@ class _Loader:
         except PydanticCustomError as error:
             context = error.context or {}
             at = context.get("at")
-            place = (*location, at) if isinstance(at, str) else location
+            place = (*location, at) if isinstance(at, (str, int)) else location
             self.add(place, error.message(), context.get("hint"))
             return None
         faults = len(self.problems)
@@ -206,7 +206,7 @@ class _Loader:
                 return  # its entries' own faults are reported
             case "refused":
                 at = context.get("at")
-                if isinstance(at, str):
+                if isinstance(at, (str, int)):
                     place = self.place((*place, at))
                 self.add(place, context["message"], context.get("hint"))
             case kind:
@@ -237,6 +237,8 @@ class _Loader:
         return "" if value in self.references.texts or len(value) > _SHOWN else f", found {value!r}"
 
     def add(self, location: Location, message: str, hint: object = None) -> None:
+        if location in self.references.places:
+            message = re.sub(r"'([^']+)'", self.covered, message)
         self.problems.append(
             ConfigProblem(
                 dotted(location),
@@ -245,6 +247,11 @@ class _Loader:
                 hint if isinstance(hint, str) else None,
             )
         )
+
+    def covered(self, quoted: re.Match[str]) -> str:
+        """A quotation in a message, unless it quotes what a reference brought."""
+        texts = self.references.texts
+        return "(secret)" if any(quoted[1] in text for text in texts) else quoted[0]
 
     def hash(self, options: Mapping[str, Model], profiles: Profiles) -> str:
         content: dict[str, object] = {

@@ -124,12 +124,13 @@ class Policy(Model):
     @field_validator("operations")
     @classmethod
     def _known(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for operation in value or ():
+        for index, operation in enumerate(value or ()):
             if cls.known_operations and operation not in cls.known_operations:
                 refuse(
                     f"there is no operation '{operation}'",
                     suggestion(operation, cls.known_operations)
                     or f"expected some of {', '.join(cls.known_operations)}",
+                    at=index,
                 )
         return value
 
