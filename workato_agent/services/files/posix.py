@@ -272,8 +272,12 @@ class LocalPendingFile:
         self.existing = self._look()
         self._name, self._file = create_temporary(place.folder, self._mode)
         self._hidden = True
-        if self.existing is not None:
-            self._take_over()
+        try:
+            if self.existing is not None:
+                self._take_over()
+        except BaseException:
+            self.discard()
+            raise
 
     def write(self, blocks: Sequence[bytes]) -> None:
         """Append all of them."""
