@@ -8,12 +8,9 @@ object, for the service that alone can enforce them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import datetime
 from typing import Final, NoReturn
 from urllib.parse import unquote_to_bytes
-
-from attrs import frozen
 
 from workato_tunnel.problems import Problem
 
@@ -41,23 +38,6 @@ def check(policy: Policy, service: str, operation: str, request: Request, now: d
         _deny("operations", f"it allows {allowed}, not {operation}", service, request)
     if isinstance(policy, HttpPolicy):
         _check_http(policy, service, request)
-
-
-@frozen
-class Admission:
-    """Decides on the calls of one profile: ``admission(request, operation)`` raises Problem.
-
-    :ivar recordable: raises Problem while the audit could not record a call (``AuditLog.admit``).
-    :ivar now: the agent's local time.
-    """
-
-    policy: Policy
-    recordable: Callable[[], None]
-    now: Callable[[], datetime] = datetime.now
-
-    def __call__(self, request: Request, operation: str) -> None:
-        self.recordable()
-        check(self.policy, request.service, operation, request, self.now())
 
 
 def _check_http(policy: HttpPolicy, service: str, request: Request) -> None:

@@ -10,8 +10,8 @@ def _installed() -> str:
     try:
         return metadata.version("workato-agent")
     except metadata.PackageNotFoundError:
-        return "0+source"
+        return "unknown"
 
 
 VERSION: Final = _installed()
-"""As installed; ``0+source`` in a source tree that is not."""
+"""As installed; ``unknown`` in a source tree that is not."""

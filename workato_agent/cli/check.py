@@ -41,10 +41,6 @@ class Finding:
     hint: str | None = None
 
 
-class _Unusable(Exception):
-    """The services can't be made from this config; the message names the profile."""
-
-
 class _NoBody:
     """The body of a request that has none."""
 
@@ -160,11 +156,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return _tell_valid(config, arguments.json)
     try:
         findings = on_reactor(lambda reactor: _build_and_check(config, wanted, reactor))
-    except _Unusable as error:
-        if arguments.json:
-            show_json({"ok": False, "error": str(error)})
-        else:
-            say(str(error))
+    except ConfigError as error:
+        tell_config_error(error, as_json=arguments.json)
         return FAILED
     if arguments.json:
         document = [asdict(finding) for finding in findings]
@@ -178,12 +171,9 @@ async def _build_and_check(
     config: AgentConfig, wanted: Sequence[tuple[str, str]], reactor: Any
 ) -> list[Finding]:
     # Imported here: the services' drivers take a while to load, and no other command needs them.
-    from ..serving import ProfileUnusable, serve_profiles  # noqa: PLC0415
+    from ..serving import serve_profiles  # noqa: PLC0415
 
-    try:
-        served = serve_profiles(config, reactor)
-    except ProfileUnusable as error:
-        raise _Unusable(str(error)) from error
+    served = serve_profiles(config, reactor)
     served.start()
     services = {
         service: {name: entry.service for name, entry in entries.items()}

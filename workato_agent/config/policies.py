@@ -184,12 +184,11 @@ class FilesPolicy(Policy):
 
 
 class HttpPolicy(Policy):
-    """Policy of an HTTP application, whose one operation is ``request``.
+    """Policy of an HTTP application. Its operations are the methods in lower case.
 
     ``methods`` and ``paths`` may stand in the profile as well.
     """
 
-    known_operations: ClassVar[tuple[str, ...]] = ("request",)
     later: ClassVar[Mapping[str, str]] = {
         "max_bytes": "this version can't limit the bodies of http: limit methods and paths",
     }
