@@ -12,9 +12,14 @@ if ! "$folder/bin/python" -c 'import pip' 2>/dev/null; then
     echo "making $folder (about a minute, once)"
     "$python" -m venv --clear "$folder"
 fi
-export PIP_DISABLE_PIP_VERSION_CHECK=1
+# The last: what setuptools says of editable installs is known and no concern of the reader.
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONWARNINGS=ignore
 "$folder/bin/pip" install --quiet --root-user-action=ignore --upgrade 'setuptools>=75' wheel
-# "compat" puts this folder itself on sys.path. With the default, an import hook, twistd finds the
-# plugins only when it is started from here: it looks for twisted/plugins along sys.path.
-"$folder/bin/pip" install --quiet --root-user-action=ignore --no-build-isolation \
-    --config-settings editable_mode=compat --editable '.[test]'
+"$folder/bin/pip" install --quiet --root-user-action=ignore --no-build-isolation --editable '.[test]'
+# twistd looks for twisted/plugins along sys.path, which an editable install (an import hook) leaves
+# as it is. With this folder on it the plugins are found from anywhere, not only from here.
+"$folder/bin/python" -c '
+import pathlib, sysconfig
+path = pathlib.Path(sysconfig.get_path("purelib"), "onprem-checkout.pth")
+path.write_text(str(pathlib.Path.cwd()) + "\n", encoding="utf-8")
+'
