@@ -41,6 +41,9 @@ _CHALLENGE: Final = re.compile(rb"^proxy-authenticate:[ \t]*([\w-]+)", re.IGNORE
 class ProxyError(ConnectError):
     """The proxy did not let us through. The message is a sentence for the admin."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(string=message)
+
     def __str__(self) -> str:
         return str(self.args[0])
 
@@ -103,12 +106,12 @@ class _ConnectEndpoint:
         endpoint = HostnameEndpoint(self._reactor, proxy.host, proxy.port, timeout=proxy.timeout)
         try:
             negotiation = await endpoint.connect(_Negotiations(proxy, self._target, factory))
-        except ConnectError as error:
+        except (ConnectError, DNSLookupError) as error:
             raise ProxyError(f"the proxy {proxy.authority}: {_reason(error)}") from error
         return await cast("_Negotiation", negotiation).answered
 
 
-def _reason(error: ConnectError) -> str:
+def _reason(error: ConnectError | DNSLookupError) -> str:
     if isinstance(error, DNSLookupError):
         return "its name is unknown to DNS here"
     if isinstance(error, ConnectionRefusedError):
