@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -16,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.python.failure import Failure
 
 from workato_agent.requests import Headers, Request, Response
@@ -124,11 +124,10 @@ class Identity:
     certificate: Path
     key: Path
 
-    def server(self) -> ssl.SSLContext:
-        """A context of the standard library that serves it."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.certificate, self.key)
-        return context
+    def server(self) -> CertificateOptions:
+        """What a listening port needs to serve it."""
+        pem = self.certificate.read_bytes() + self.key.read_bytes()
+        return PrivateCertificate.loadPEM(pem).options()
 
 
 class TestAuthority:

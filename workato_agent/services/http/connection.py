@@ -95,6 +95,7 @@ class HttpConnection(TwistedProtocol):
         self.kept: int | None = None
         self.idle_since = 0.0
         self._socket: socket.socket | None = None
+        self._spare: socket.socket | None = None
         self._closed = False
         self._secure = False
         self._parser = HttpResponseParser(self)
@@ -168,8 +169,9 @@ class HttpConnection(TwistedProtocol):
             self._hand_over(self._answer)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        whole = self._until_close and reason.check(ConnectionDone) is not None
         self._socket = None
+        self._read_rest()
+        whole = self._until_close and reason.check(ConnectionDone) is not None
         self._close()
         if self._secure and not self.secured.called:
             self.secured.errback(reason)
@@ -219,7 +221,30 @@ class HttpConnection(TwistedProtocol):
             self._sender.send(outgoing.head, outgoing.upload)
         except Unsent as error:
             self._not_sent(error)
+        under_way = self._sender.sending or not self._sender.flushed
+        if under_way and self._socket is not None and not self._closed:
+            self._spare = self._socket.dup()
         return waiting
+
+    def _read_rest(self) -> None:
+        """Read what the target had answered before it cut an upload off.
+
+        A write that fails closes the transport's socket though the answer waits in the kernel; the
+        duplicate still gets at it.
+        """
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return
+        try:
+            while self._busy and not self._closed:
+                data = spare.recv(HEAD_LIMIT)
+                if not data:
+                    return
+                self.dataReceived(data)
+        except OSError:
+            return
+        finally:
+            spare.close()
 
     def abort(self) -> None:
         """Close the connection at once, whatever is on it."""
@@ -239,8 +264,14 @@ class HttpConnection(TwistedProtocol):
         """No call comes here any more."""
         if not self._closed:
             self._closed = True
+            self._drop_spare()
             self._sender.close()
             self._owner.gone(self)
+
+    def _drop_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.close()
 
     def _cancelled(self, _waiting: Deferred[Incoming]) -> None:
         self._waiting = None
@@ -258,8 +289,7 @@ class HttpConnection(TwistedProtocol):
         self._reset()
         self.abort()
         if body is not None:
-            body.push(pieces)
-            body.end(error)
+            body.end(pieces, error)
         elif waiting is not None:
             waiting.errback(error)
 
@@ -273,17 +303,17 @@ class HttpConnection(TwistedProtocol):
         """The response is complete: hand it over, and the connection back."""
         waiting, body, answer, pieces = self._waiting, self._body, self._answer, self._pieces
         status = self._status
+        self._drop_spare()
         reusable = self._reusable and not self._sender.sending and not self._closed
         self.served += 1
         self._reset()
-        if body is not None:
-            body.push(pieces)
-            body.end()
         if reusable:
             self._owner.released(self)
         else:
             self.retire()
-        if waiting is not None and answer is not None:
+        if body is not None:
+            body.end(pieces)
+        elif waiting is not None and answer is not None:
             whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             waiting.callback(Incoming(status, answer.fields, answer.length, whole))
 

@@ -103,6 +103,9 @@ class ConnectionPool:
 
     def released(self, connection: HttpConnection) -> None:
         """The call is over and the connection fit for the next one."""
+        if self._shut:
+            connection.abort()
+            return
         if self._line:
             self._line.popleft().callback(connection)
             return

@@ -127,11 +127,12 @@ class IncomingBody:
             self._paused = True
             self._pause()
 
-    def end(self, failure: BaseException | None = None) -> None:
-        """The body is complete, or will never be."""
+    def end(self, pieces: list[bytes], failure: BaseException | None = None) -> None:
+        """The body is complete with these pieces, or will never be."""
         if self._ended:
             return
         self._ended = True
+        self._pieces.extend(pieces)
         self._failure = failure
         if self._paused:
             self._paused = False
@@ -167,7 +168,7 @@ class IncomingBody:
 
     def _stop(self) -> None:
         if not self._ended:
-            self.end(BodyLost("the reader gave the response up"))
+            self.end([], BodyLost("the reader gave the response up"))
             self._abort()
 
     async def aclose(self) -> None:

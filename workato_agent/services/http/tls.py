@@ -31,7 +31,7 @@ _EXPIRED: Final = 10
 _NOT_YET_VALID: Final = 9
 _REVOKED: Final = 23
 _SELF_SIGNED: Final = (18, 19)
-_NO_ISSUER: Final = (2, 20, 21)
+_NO_ISSUER: Final = (2, 7, 20, 21)  # 7: a trusted CA has the issuer's name, but not its key
 
 
 class Trust:
