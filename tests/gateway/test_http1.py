@@ -362,11 +362,24 @@ class Persistence(SynchronousTestCase):
         answer = parse_answer(transport.take())
         self.assertEqual((answer.status, answer.headers["connection"]), (401, "close"))
         self.assertTrue(transport.half_closed)
-        for _ in range(100):
+        for _ in range(29):
             transport.protocol.dataReceived(bytes(65536))
+            self.gateway.clock.advance(1)
         self.assertFalse(transport.gone)
-        self.gateway.clock.pump([1.0] * 31)
+        for _ in range(3):
+            if not transport.gone:
+                transport.protocol.dataReceived(bytes(65536))
+            self.gateway.clock.advance(1)
         self.assertTrue(transport.aborted)
+
+    def test_lingering_ends_soon_when_nothing_comes(self) -> None:
+        transport = self.gateway.send(
+            request(b"POST", CALL, b"Content-Length: 1000000000\r\n", token=b"bad")
+        )
+        self.gateway.clock.pump([1.0] * 4)
+        self.assertFalse(transport.gone)
+        self.gateway.clock.pump([1.0] * 2)
+        self.assertTrue(transport.gone)
 
     def test_lingering_is_bounded_in_bytes(self) -> None:
         transport = self.gateway.send(

@@ -45,9 +45,11 @@ DISCARDED: Final = 64 * 1024
 """Bytes of an unwanted body that are read away to keep a connection."""
 LINGERED: Final = 64 * 1024 * 1024
 """Bytes read away before a close, so that the caller gets to see the answer and not a reset."""
+QUIET: Final = 5.0
+"""Seconds without a byte after which nothing more is waited for before a close."""
 NEVER: Final = float("inf")
 
-_CLOSE_WAIT: Final = 8  # linux/tcp_states.h
+_CLOSED: Final = (7, 8)  # TCP_CLOSE (reset), TCP_CLOSE_WAIT; linux/tcp_states.h
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _METHOD_START: Final = re.compile(rb"[A-Za-z]")
 
@@ -81,6 +83,7 @@ class Http1Channel(Protocol):
         self._feeding = False
         self._lingering_close = False
         self._lingered = 0
+        self._last_moment = NEVER
         self._peer = ""
 
     # Connection
@@ -118,6 +121,8 @@ class Http1Channel(Protocol):
             self._lingered += len(data)
             if self._lingered > LINGERED:
                 self.transport.abortConnection()
+            else:
+                self.expires = min(self._last_moment, self.factory.clock.seconds() + QUIET)
             return
         self._buffer = self._buffer + data if self._buffer else data
         if self._exchange is None:
@@ -354,10 +359,12 @@ class Http1Channel(Protocol):
         self._buffer = b""
         transport = self.transport
         transport.unregisterProducer()
-        self.expires = self.factory.clock.seconds() + self.factory.limits.linger
+        now = self.factory.clock.seconds()
+        self.expires = self._last_moment = now + self.factory.limits.linger
         if not linger:
             transport.loseConnection()
             return
+        self.expires = min(self._last_moment, now + QUIET)
         # Closing a socket with unread input resets it, and a reset may overtake the answer.
         if not self._reading:
             self._reading = True
@@ -419,4 +426,4 @@ class Http1Channel(Protocol):
         handle = transport.getHandle()
         if not isinstance(handle, socket.socket) or not hasattr(socket, "TCP_INFO"):
             return False
-        return handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _CLOSE_WAIT
+        return handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _CLOSED
