@@ -26,7 +26,7 @@ from twisted.internet.error import (
     TimeoutError,  # noqa: A004
 )
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.web.client import URI, Agent, ResponseFailed
+from twisted.web.client import URI, Agent, RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
@@ -190,7 +190,7 @@ async def _exchange(
             unbuffered=True,
         )
         body = await _bounded(response)
-    except (ConnectError, DNSLookupError, ResponseFailed) as error:
+    except (ConnectError, DNSLookupError, RequestTransmissionFailed, ResponseFailed) as error:
         raise EnrolmentError(_connection_words(where, error)) from error
     if response.code not in (200, 201):
         raise EnrolmentError(_refusal_words(where, response.code, body))
@@ -245,7 +245,7 @@ def _connection_words(where: str, error: Exception) -> str:
         return f"{where}: no answer to the connection attempt: a firewall, or it needs the proxy"
     if isinstance(error, NoRouteError):
         return f"{where}: no route to the gateway"
-    if isinstance(error, ResponseFailed):
+    if isinstance(error, RequestTransmissionFailed | ResponseFailed):
         return f"{where}: the connection was closed before an answer came: is this a gateway?"
     return f"{where}: {error}"
 
