@@ -169,15 +169,12 @@ class RaceTests(LocalCase):
 
         for name in self._HOOKED:
             setattr(os, name, hook(name))
-        os.supports_dir_fd.update(getattr(os, name) for name in self._HOOKED)
 
     _HOOKED = ("open", "stat", "readlink", "rename", "link", "unlink", "access")
 
     def _undo(self) -> None:
         for name, real in self._real.items():
-            os.supports_dir_fd.discard(getattr(os, name))
             setattr(os, name, real)
-        os.supports_dir_fd.update(self._real.values())
 
     def test_racing_swaps_never_lead_out(self) -> None:
         stop = threading.Event()
@@ -284,8 +281,6 @@ class HostilePathTests(LocalCase):
             return real(name, flags, *args, **kwargs)
 
         place.write_bytes(b"inside")
-        os.supports_dir_fd.add(swap_then_open)
-        self.addCleanup(os.supports_dir_fd.discard, swap_then_open)
         self.patch(os, "open", swap_then_open)
         self.assertRaises(NotRegular, self.read, (b"f",))
 
@@ -548,6 +543,21 @@ class LeftoverTests(LocalCase):
         self.assertGreaterEqual(rounds, 50)
         self.assertFalse(self.filesystem.remove_leftovers(-1))
         self.filesystem.close()
+
+    def test_search_passes_over_what_it_may_not_enter_or_remove(self) -> None:
+        closed = self.base / "closed"
+        closed.mkdir(mode=0o700)
+        theirs = self.base / "d" / os.fsdecode(temporary_name())
+        theirs.write_bytes(b"half")
+        theirs.chmod(0o600)
+        own = self.base / os.fsdecode(temporary_name())
+        self.base.chmod(0o777)
+        with unprivileged():
+            own.write_bytes(b"half")
+            self.assertTrue(self.filesystem.remove_leftovers(60))
+        self.assertFalse(own.exists())
+        if not os.geteuid():
+            self.assertTrue(theirs.exists())
 
     def test_search_follows_no_link_out(self) -> None:
         leftover = self.outside / os.fsdecode(temporary_name())

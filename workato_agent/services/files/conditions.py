@@ -91,11 +91,6 @@ class Conditions:
             return unchanged
         return Verdict.PROCEED
 
-    @property
-    def only_create(self) -> bool:
-        """Whether the request may only make what is not there (``If-None-Match: *``)."""
-        return self.if_none_match == ANY
-
     def range_applies(self, current: Validators, now: float) -> bool:
         """Whether a Range is to be honoured (If-Range, 13.1.5).
 

@@ -22,6 +22,7 @@ MAX_PATH: Final = 16 * 1024
 
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _SHOWN: Final = 300
+_TEMPORARY_PREFIX: Final = b".onprem-"
 _TEMPORARY: Final = re.compile(rb"\.onprem-[0-9a-f]{32}\.part")
 
 
@@ -101,9 +102,9 @@ def shown(names: Names) -> str:
 
 def temporary_name() -> bytes:
     """A fresh hidden name for a file that is still being written."""
-    return b".onprem-" + secrets.token_hex(16).encode() + b".part"
+    return _TEMPORARY_PREFIX + secrets.token_hex(16).encode() + b".part"
 
 
 def is_temporary(name: bytes) -> bool:
     """Whether a name is one of :func:`temporary_name`'s."""
-    return _TEMPORARY.fullmatch(name) is not None
+    return name.startswith(_TEMPORARY_PREFIX) and _TEMPORARY.fullmatch(name) is not None

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -30,6 +31,8 @@ _READ: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTT
 _RETRIES: Final = 8
 """How often a file is looked up anew when it was swapped for a link just before its opening."""
 
+_ENCODING: Final = sys.getfilesystemencoding()
+_ERRORS: Final = sys.getfilesystemencodeerrors()
 _MAX_VECTOR: Final = 1024
 _SEQUENTIAL_FROM: Final = 1024 * 1024
 _CANNOT_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
@@ -238,7 +241,7 @@ class LocalFolder:
         """Every name but those of uploads under way."""
         with os.scandir(self._folder) as entries:
             for entry in entries:
-                name = os.fsencode(entry.name)
+                name = entry.name.encode(_ENCODING, _ERRORS)
                 if entry.is_symlink():
                     yield name, Kind.LINK
                 elif entry.is_dir(follow_symlinks=False):

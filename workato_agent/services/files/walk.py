@@ -28,6 +28,8 @@ FOLDER: Final = getattr(os, "O_DIRECTORY", 0) | NO_FOLLOW
 SEARCH: Final = FOLDER | getattr(os, "O_PATH", 0)
 """Flags that open a folder to walk through: with O_PATH its search permission is enough."""
 
+_RELATIVE: Final = os.open in os.supports_dir_fd
+
 SWAPPED: Final = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EMLINK})
 """What opening a link with O_NOFOLLOW fails with, on one system or another."""
 
@@ -83,7 +85,7 @@ class Jail:
         The base itself may be a link: it is the customer's own word.
         """
         try:
-            if os.open not in os.supports_dir_fd:
+            if not _RELATIVE:
                 raise OSError(errno.ENOSYS, "this system can't open files relative to a folder")
             return os.open(self.base, flags & ~getattr(os, "O_NOFOLLOW", 0))
         except OSError as error:
