@@ -275,6 +275,16 @@ class HostileTests(ConnectionTestCase):
                 self.assertEqual((self.owner.released_count, self.owner.gone_count), (0, 1))
                 self.assertTrue(self.wire.aborted)
 
+    def test_a_large_head_passes_however_it_is_cut(self) -> None:
+        response = b"HTTP/1.1 200 OK\r\n" + b"X-A: " + b"y" * 50_000 + b"\r\n" + OK[17:]
+        for size in (1_000, 30_000, 60_000):
+            self.setUp()
+            waiting = self.get()
+            for start in range(0, len(response), size):
+                self.feed(response[start : start + size])
+            answer = self.successResultOf(waiting)
+            self.assertEqual((answer.fields, answer.body), ([("x-a", "y" * 50_000)], b"ok"))
+
     def test_an_endless_head_is_refused_before_it_takes_memory(self) -> None:
         for endless in (b"X", b"HTTP/1.1 100 Continue\r\n\r\n", b"\r\n", b"X: y\r\n"):
             with self.subTest(endless=endless):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 from attrs import evolve
@@ -193,6 +194,17 @@ class StreamTests(TLSTestCase):
                 with self.assertRaises(Problem) as caught:
                     await whole_body(response)
                 self.assertEqual(caught.exception.extra["reason"], "cut")
+
+    async def test_small_packets_are_not_held_back(self) -> None:
+        for service in (
+            self.raw(RawTarget(answering(OK))),
+            self.serve_raw(RawTarget(answering(OK))),
+        ):
+            await self.call(service)
+            (connection,) = service._client.pool._idle
+            wire = connection.transport
+            handle = getattr(wire, "transport", wire).getHandle()  # type: ignore[union-attr]
+            self.assertTrue(handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     async def test_the_profile_test_works_over_tls(self) -> None:
         service = self.secure(self.authority.issue("localhost"))

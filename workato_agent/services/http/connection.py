@@ -27,8 +27,10 @@ from .sending import RequestSender, Unsent, Wire
 from .streaming import IncomingBody, Upload
 from .target import Origin
 
+FIELDS_LIMIT: Final = 56 * 1024
+"""Bytes of a response's fields: what passes fits the tunnel. Trailers have as much again."""
 HEAD_LIMIT: Final = 64 * 1024
-"""Bytes of a response's head, interim responses included; trailers have as much again."""
+"""Bytes that a target may send without completing a head, a trailer or a piece of a body."""
 WHOLE_LIMIT: Final = 64 * 1024
 """A body that says it is no longer than this is handed over whole."""
 
@@ -119,7 +121,8 @@ class HttpConnection(TwistedProtocol):
         self._begun = False
         self._pieces: list[bytes] = []
         self._received = 0
-        self._overhead = 0
+        self._fields_size = 0
+        self._quiet = 0
 
     # -- the transport's side
 
@@ -127,6 +130,7 @@ class HttpConnection(TwistedProtocol):
         transport = self.transport
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
+            transport.setTcpKeepAlive(True)
         self._secure = ISSLTransport.providedBy(transport)
         if not self._secure:
             handle = getattr(transport, "getHandle", lambda: None)()
@@ -159,9 +163,9 @@ class HttpConnection(TwistedProtocol):
             self._finish()
             return
         if self._received == before:
-            self._overhead += len(data)
-            if self._overhead > HEAD_LIMIT:
-                self._fail(failures.not_http(self._origin, "a head or trailer above 64 KiB"))
+            self._quiet += len(data)
+            if self._quiet > HEAD_LIMIT:
+                self._fail(failures.not_http(self._origin, "a head or trailer above 56 KiB"))
                 return
         if self._sender.sending:
             self._steer_upload()
@@ -348,9 +352,9 @@ class HttpConnection(TwistedProtocol):
             raise _Malformed("bytes after the response")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._overhead += len(name) + len(value)
-        if self._overhead > HEAD_LIMIT:
-            raise _Malformed("a head or trailer above 64 KiB")
+        self._fields_size += len(name) + len(value) + 8
+        if self._fields_size > FIELDS_LIMIT:
+            raise _Malformed("a head or trailer above 56 KiB")
         if self._answer is None:
             self._raw.append((name, value))
 
@@ -367,7 +371,7 @@ class HttpConnection(TwistedProtocol):
             return
         answer = incoming(self._raw)
         self._interim = 0
-        self._overhead = 0
+        self._fields_size = self._quiet = 0
         self._status = status
         self._answer = answer
         self.kept = answer.kept
@@ -382,7 +386,7 @@ class HttpConnection(TwistedProtocol):
         if self._complete:
             raise _Malformed("a body after HEAD")
         self._received += len(data)
-        self._overhead = 0
+        self._quiet = 0
         self._pieces.append(data)
 
     def on_message_complete(self) -> None:
