@@ -138,8 +138,9 @@ It goes on running. In any shell:
   {caller.curl("GET", f"/v1/groups/{GROUP}/agents").replace("$TOKEN", "$ADMIN")}
 
   ADMIN={deployment.admin_token}
-  {deployment.config}   (the agent's config; after a change: kill -HUP {pids[0]})
-  {running.folder}/*.log
+
+  {deployment.config}   what the agent offers
+  {running.folder}/*.log        what both have to say
 
 Stop it with:
 

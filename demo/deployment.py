@@ -85,10 +85,19 @@ class Deployment:
         return last_line(run(argv, cwd=self.folder))
 
     def token(self, owner: str, *scopes: str) -> str:
-        """A new token for callers, each scope ``group:service:profile:method``."""
-        return self.admin(
+        """A new token for callers, each scope ``group:service:profile:method``, once it is valid.
+
+        A running gateway looks at the store about once a second.
+        """
+        text = self.admin(
             "token", "create", f"--owner={owner}", *(f"--scope={scope}" for scope in scopes)
         )
+        if self.gateway is not None:
+            self.gateway.wait_until(lambda: self._known(text), "accepting the new token")
+        return text
+
+    def _known(self, token: str) -> bool:
+        return self.get(f"/v1/groups/{self.group}/agents", token)[0] != 401
 
     def start_gateway(self) -> None:
         """``twistd -n workato-gateway``, until it is ready."""
