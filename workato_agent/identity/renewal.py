@@ -189,7 +189,8 @@ class Renewal(Service):
 
     async def _renew(self, session: OpenSession) -> None:
         try:
-            self._identity.renew(await self._exchange(session))
+            certificate = await self._exchange(session)
+            self._identity.renew(certificate, datetime.fromtimestamp(self._now(), UTC))
         except CancelledError:
             return
         except (RenewalError, CertificateUnfit, ValueError, OSError) as error:

@@ -129,16 +129,17 @@ class Identity:
         """A request (PEM) for a new certificate of the same key."""
         return signing_request(self.credentials.key, self.name)
 
-    def renew(self, pem: bytes) -> None:
+    def renew(self, pem: bytes, now: datetime | None = None) -> None:
         """Check, store and use a new certificate for our key.
 
         Raises CertificateUnfit or ValueError (malformed), and OSError where it can't be stored;
         the one in force then stays.
         """
+        now = now or datetime.now(UTC)
         chain = tuple(certificates_from_pem(pem))
-        check_certificate(chain[0], self.credentials.key, self.authorities)
+        check_certificate(chain[0], self.credentials.key, self.authorities, now=now)
         write_private(self.directory / CERTIFICATE, certificates_to_pem(chain))
-        self.credentials = Credentials(self.credentials.key, chain, datetime.now(UTC))
+        self.credentials = Credentials(self.credentials.key, chain, now)
 
 
 def load_identity(directory: Path) -> Identity:
