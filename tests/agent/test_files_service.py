@@ -120,7 +120,9 @@ class OperationTests(ServiceCase):
 
     def test_policy_narrows_what_the_catalogue_offers(self) -> None:
         self.assertEqual(self.service.operations, OPERATIONS)
-        self.assertEqual(self.make(operations=("list", "read")).operations, ("read", "list"))
+        self.assertEqual(
+            self.make(operations=("list", "read")).operations, ("test", "read", "list")
+        )
 
     def test_malformed_policy_pattern_is_an_error_at_once(self) -> None:
         self.assertRaises(ValueError, self.make, patterns=("/abs",))

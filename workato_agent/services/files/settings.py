@@ -15,8 +15,8 @@ OPERATIONS: Final = ("test", "read", "write", "delete", "list", "stat")
 class FilesPolicy:
     """What the customer allows on a profile. The default allows everything below the base.
 
-    :ivar operations: names of :data:`OPERATIONS`; None is all. The dispatcher refuses the others;
-        here they decide what the catalogue offers.
+    :ivar operations: names of :data:`OPERATIONS`; None is all, and ``test`` is always among them.
+        The dispatcher refuses the others; here they decide what the catalogue offers.
     :ivar patterns: a file must match one of these (``patterns.py``) to be seen, read, written or
         removed, under the name it was asked for and under the one its links lead to. Empty is all.
     :ivar max_bytes: the largest body that one call may read or write.

@@ -77,7 +77,7 @@ class Jail:
     """Walks below one base folder. The base is opened anew for each walk, so it may come and go."""
 
     def __init__(self, base: Path) -> None:
-        self.base = os.fsencode(base)
+        self.base = os.fsencode(base.absolute())
 
     def open_base(self, flags: int = SEARCH) -> int:
         """A descriptor of the base. Raises :class:`BaseUnavailable`.
