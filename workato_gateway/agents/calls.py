@@ -63,6 +63,7 @@ class Call:
         "_held",
         "_name",
         "_open",
+        "_paced",
         "_replay",
         "_replay_size",
         "_seconds",
@@ -96,6 +97,7 @@ class Call:
         self._name = ""
         self._stream: StreamTransport | None = None
         self._head_received = False
+        self._paced = False
         self._held = False
         self._body_ended = not has_body
         self._replay: list[bytes] | None = [] if has_body else None
@@ -140,8 +142,11 @@ class Call:
             if self._replay:
                 stream.half_close()
         else:
-            stream.registerProducer(self, True)
             caller.receive_body()
+            # A small body is there at once, and nobody has to be paused for it.
+            if self._stream is stream and not self._body_ended:
+                self._paced = True
+                stream.registerProducer(self, True)
 
     # The caller's side (api/exchange.py, Listener)
 
@@ -159,9 +164,10 @@ class Call:
     def body_ended(self) -> None:
         """The request body is complete."""
         self._body_ended = True
-        if self._stream is not None:
-            self._stream.unregisterProducer()
-            self._stream.half_close()
+        stream = self._stream
+        if stream is not None:
+            self._unpace(stream)
+            stream.half_close()
 
     def caller_lost(self) -> None:
         """Nobody waits any more: stop the work."""
@@ -228,7 +234,7 @@ class Call:
         self._caller = self._stream = None
         if stream is not None and not self._body_ended:
             # Nobody reads the rest of the request's body.
-            stream.unregisterProducer()
+            self._unpace(stream)
             stream.reset(ErrorCode.NO_ERROR)
         if caller is not None:
             caller.finish()
@@ -237,6 +243,7 @@ class Call:
         """The stream has ended before its time: elsewhere, if nothing was begun, or not at all."""
         caller = self._caller
         self._stream = None
+        self._paced = False
         if caller is None:
             return
         problem = problem_of_reset(reason, self._name)
@@ -286,6 +293,11 @@ class Call:
 
     def stopProducing(self) -> None:
         """The stream has ended; ``reset_received`` tells why."""
+
+    def _unpace(self, stream: StreamTransport) -> None:
+        if self._paced:
+            self._paced = False
+            stream.unregisterProducer()
 
     def _end(self, code: ErrorCode, message: str) -> None:
         stream = self._stream

@@ -50,6 +50,25 @@ CONTROL: Final = SINGLE | {
 }
 """Fields that end at the gateway: hop by hop (RFC 9110, 7.6.1), or carried by the tunnel itself."""
 
+_NAMES: Final = {
+    spelling.encode("ascii"): name
+    for name in (
+        *CONTROL,
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "content-type",
+        "cookie",
+        "if-match",
+        "if-none-match",
+        "range",
+        "tracestate",
+        "user-agent",
+    )
+    for spelling in (name, name.title())
+}
+"""The usual spellings, so that decoding them costs one look."""
+
 
 class RequestHead:
     """One request's head.
@@ -208,7 +227,7 @@ class HeadParser:
     def on_header(self, name: bytes, value: bytes) -> None:
         """httptools: one field."""
         self._count += 1
-        key = name.decode("latin-1").lower()
+        key = _NAMES.get(name) or name.decode("latin-1").lower()
         text = value.decode("latin-1").strip(" \t")
         if key not in CONTROL:
             self._fields.append((key, text))
