@@ -1,0 +1,56 @@
+"""The JSON Schema says what the loader says."""
+
+from __future__ import annotations
+
+import jsonschema
+import yaml
+
+from tests.agent.test_config_load import SAMPLE
+from tests.support.configs import ConfigTestCase
+from workato_agent.config.jsonschema import config_schema
+
+VALID = (
+    "{}",
+    "logging: {level: warn, workato_agent.tunnel: debug}",
+    "gateway: {url: wss://x, identity: /x}\nproxy: {host: x, port: 1, username: u, password: 12}",
+    "audit: {max_size: 64MiB, keep: 3}\nmetrics: {listen: 127.0.0.1:1}\nhttp:",
+    "database: {a: {adapter: sqlite, database: x.db, pool: {max: 2}}}",
+    "database: {a: {adapter: postgresql, database: d, user: u, password: {env: P}}}",
+    "database: {a: {url: 'jdbc:postgresql://h/d?user=u', driverClass: x.Y}}",
+    "files: {a: {base: ., policy: {operations: [read], windows: [Mon-Fri], max_bytes: 1MiB}}}",
+    "http: {trustAll: true, a: {base_url: http://a, methods: [GET], paths: [/a/**]}}",
+    "http: {a: {base_url: http://a, auth: {basic: {username: u, password: {env: P}}}}}",
+)
+INVALID = (
+    "jms: {}",
+    "gatewy: {}",
+    "gateway: {uri: x}",
+    "database: {a: {adapter: sqlite}}",
+    "database: {a: {adapter: mysql, database: x}}",
+    "database: {a: {adapter: postgresql, database: d, user: u, prt: 1}}",
+    "files: {a: {}}",
+    "files: {'a b': {base: .}}",
+    "http: {a: {base_url: http://a, policy: {max_bytes: 1}}}",
+    "proxy: {host: x, port: {env: P, file: Q}}",
+)
+
+
+class Schema(ConfigTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        schema = config_schema()
+        jsonschema.Draft202012Validator.check_schema(schema)
+        self.validator = jsonschema.Draft202012Validator(schema)
+
+    def test_the_sample_fits(self) -> None:
+        self.validator.validate(yaml.safe_load(SAMPLE.read_text()))
+
+    def test_what_loads_fits(self) -> None:
+        for text in VALID:
+            self.load(text, {"P": "p"})
+            self.validator.validate(yaml.safe_load(text))
+
+    def test_what_does_not_load_does_not_fit(self) -> None:
+        for text in INVALID:
+            self.faults(text, {"P": "1"})
+            self.assertFalse(self.validator.is_valid(yaml.safe_load(text)), text)
