@@ -1,4 +1,4 @@
-"""Free ports outside the ephemeral range, so that a client that polls one can't connect to itself."""
+"""Free ports outside the ephemeral range: a client that polls one can't connect to itself."""
 
 from __future__ import annotations
 

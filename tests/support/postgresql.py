@@ -124,7 +124,7 @@ class PostgresqlServer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def connect(self, database: str = "postgres", **options: Any) -> Any:
-        """A direct psycopg2 connection of the superuser, in autocommit mode unless told otherwise."""
+        """A direct psycopg2 connection of the superuser, in autocommit mode by default."""
         autocommit = options.pop("autocommit", True)
         connection = psycopg2.connect(
             host="127.0.0.1",

@@ -141,6 +141,8 @@ class CsvWriter:
 
     def head(self, columns: Sequence[Column]) -> bytes:
         self._single = len(columns) == 1
+        if not columns:
+            return b""
         return self.rows([[column.name for column in columns]], first=True)
 
     def rows(self, rows: Sequence[Row], *, first: bool) -> bytes:

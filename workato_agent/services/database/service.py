@@ -14,7 +14,7 @@ from workato_tunnel.problems import Problem
 from ...requests import Request, Response
 from .adapters.base import Adapter, Output, RowStream
 from .parameters import MAX_BODY, Call, decode_call
-from .results import CsvWriter, JsonWriter, negotiate
+from .results import JsonWriter, negotiate
 from .settings import DatabasePolicy
 from .statements import Statement, bind
 from .work import Threads
@@ -78,7 +78,7 @@ class DatabaseService:
         await self._threads.stop()
 
     async def _test(self, request: Request) -> Response:
-        facts = await self._adapter.test(request.deadline)
+        facts = await self._adapter.test()
         body = msgspec.json.encode({"ok": True, **facts})
         return Response(200, (("content-type", "application/json"),), body)
 
@@ -112,7 +112,7 @@ class DatabaseService:
             own_limit=own_limit,
         )
         request.usage.rows = 0
-        stream = await self._adapter.query(statement, output, request.deadline)
+        stream = await self._adapter.query(statement, output)
         result = _Result(request, stream, output)
         chunks = result.chunks()
         first = await anext(chunks, b"")
@@ -128,7 +128,7 @@ class DatabaseService:
             max_rows=min(RETURNED_ROWS, self._policy.max_rows or RETURNED_ROWS),
             max_bytes=min(RETURNED_BYTES, self._policy.max_bytes or RETURNED_BYTES),
         )
-        outcome = await self._adapter.execute(statement, output, request.deadline)
+        outcome = await self._adapter.execute(statement, output)
         request.usage.rows = outcome.row_count
         if outcome.columns is None:
             body = msgspec.json.encode({"row_count": outcome.row_count})
@@ -178,7 +178,9 @@ class _Result:
         finally:
             if not self.complete:
                 await self._stream.abort()
-        parts.append(writer.tail(self._output.rows, truncated=self._output.truncated))
+        count = self._output.rows if self._stream.changed is None else self._stream.changed
+        self._request.usage.rows = count
+        parts.append(writer.tail(count, truncated=self._output.truncated))
         yield b"".join(parts)
 
 

@@ -187,11 +187,13 @@ class Outline:
     :ivar words: its unquoted words in lower case.
     :ivar first: the first of them, ``""`` without one.
     :ivar end: where it ends without its last semicolons and what follows them.
+    :ivar several: whether there are statements after the first.
     """
 
     words: frozenset[str]
     first: str
     end: int
+    several: bool
 
 
 def outline(sql: str, dialect: Dialect) -> Outline:
@@ -199,14 +201,18 @@ def outline(sql: str, dialect: Dialect) -> Outline:
     words: set[str] = set()
     first = ""
     end = 0
+    several = semicolon = False
     for token in tokens(sql, dialect):
         if token.kind is Kind.WORD:
             word = sql[token.start : token.end].lower()
             first = first or word
             words.add(word)
-        if token.kind is not Kind.COMMENT and sql[token.start : token.end] != ";":
+        if sql[token.start : token.end] == ";":
+            semicolon = semicolon or end > 0
+        elif token.kind is not Kind.COMMENT:
+            several = several or semicolon
             end = token.end
-    return Outline(frozenset(words), first, end)
+    return Outline(frozenset(words), first, end, several)
 
 
 @frozen

@@ -74,6 +74,11 @@ class Lane:
     _busy: bool = field(default=False, init=False)
     _settled: list[Deferred[None]] = field(factory=list, init=False)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs."""
+        return self._busy
+
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function in a thread. Cancelling leaves it running, and the lane busy."""
         if self._busy:

@@ -92,9 +92,14 @@ class Output:
 
 
 class RowStream(Protocol):
-    """A result that is being read. It holds a connection until :meth:`finish` or :meth:`abort`."""
+    """A result that is being read. It holds a connection until :meth:`finish` or :meth:`abort`.
+
+    :ivar columns: none for a statement that brings no rows.
+    :ivar changed: how many rows such a statement has changed.
+    """
 
     columns: Sequence[Column]
+    changed: int | None
 
     async def next_block(self) -> Block | None:
         """The next rows, encoded; ``None`` after the last. Raises Problem."""
@@ -126,21 +131,20 @@ class Adapter(Protocol):
     """One kind of database, through one driver.
 
     Every method raises Problem for what has a code, and truly stops its work when it is cancelled.
-    ``deadline`` is in the reactor's seconds.
     """
 
     type: str
     dialect: Dialect
 
-    async def test(self, deadline: float) -> Mapping[str, object]:
+    async def test(self) -> Mapping[str, object]:
         """Log in and look: ``target`` (product and version) and what else an administrator asks."""
         ...
 
-    async def query(self, statement: Statement, output: Output, deadline: float) -> RowStream:
+    async def query(self, statement: Statement, output: Output) -> RowStream:
         """Begin a statement in a transaction of its own; its columns are known then."""
         ...
 
-    async def execute(self, statement: Statement, output: Output, deadline: float) -> Outcome:
+    async def execute(self, statement: Statement, output: Output) -> Outcome:
         """Run a statement in a transaction of its own and commit."""
         ...
 

@@ -60,7 +60,7 @@ class SqliteAdapter:
 
         return cls(settings, policy, threads, ConnectionPool(reactor, pool, open_file))
 
-    async def test(self, deadline: float) -> Mapping[str, object]:
+    async def test(self) -> Mapping[str, object]:
         connection = await self._pool.acquire("sqlite")
         try:
             version, tables = await connection.lane.run(_thd_look, connection)
@@ -75,7 +75,7 @@ class SqliteAdapter:
             "read_only": self._policy.read_only or not os.access(self._settings.path, os.W_OK),
         }
 
-    async def query(self, statement: Statement, output: Output, deadline: float) -> SqliteRows:
+    async def query(self, statement: Statement, output: Output) -> SqliteRows:
         connection = await self._pool.acquire("sqlite")
         rows = SqliteRows(self, connection, output)
         try:
@@ -85,7 +85,7 @@ class SqliteAdapter:
             raise
         return rows
 
-    async def execute(self, statement: Statement, output: Output, deadline: float) -> Outcome:
+    async def execute(self, statement: Statement, output: Output) -> Outcome:
         connection = await self._pool.acquire("sqlite")
         rows = SqliteRows(self, connection, output)
         try:
@@ -135,6 +135,7 @@ class SqliteRows:
     _connection: SqliteConnection
     _output: Output
     columns: Sequence[Column] = ()
+    changed: int | None = None
     _cursor: sqlite3.Cursor | None = None
     _convert: Callable[[Sequence[Row]], Sequence[Row]] | None = None
     _pending: list[Row] = field(factory=list)
@@ -184,6 +185,7 @@ class SqliteRows:
         self._cursor = connection.thd_patient(lambda: connection.raw.execute(sql, values))
         if self._cursor.description is None:
             self._ended = True
+            self.changed = max(0, self._cursor.rowcount)
             return
         self._pending = self._thd_fetch()
         names = [entry[0] for entry in self._cursor.description]

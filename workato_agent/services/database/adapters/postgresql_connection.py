@@ -1,0 +1,258 @@
+"""PostgreSQL connections: through txpostgres on the reactor, and psycopg2's own in a thread.
+
+The first kind serves statements whose rows the agent reads, the second ``COPY``, which psycopg2 has
+in synchronous mode only. Both are cancelled by the server's cancel request, sent from a thread
+because libpq blocks while it sends one.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import Any, Final
+
+import psycopg2
+from attrs import define, field
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from txpostgres import txpostgres
+
+from ..work import Lane, Threads, fire
+from .postgresql_types import use_text
+
+_ANSWER_SECONDS: Final = 3.0
+_CANCEL_STEP: Final = 0.1
+_CANCEL_SECONDS: Final = 5.0
+_RENEW: Final = "DISCARD ALL"
+
+
+class _Cursor(txpostgres.Cursor):  # type: ignore[misc]  # txpostgres has no types
+    """A cursor that keeps the server's own error when a statement is cancelled."""
+
+    def _handleCancellation(self, failure: Failure) -> Failure:  # noqa: N802
+        return failure
+
+
+class Link(txpostgres.Connection):  # type: ignore[misc]
+    """A connection that takes its end calmly: the next use of it notices."""
+
+    cursorFactory = _Cursor  # noqa: N815 - txpostgres' name
+    lost = False
+
+    def doRead(self) -> None:  # noqa: N802
+        """The socket is readable: an answer, a notification that nobody asked for, or the end."""
+        self.reactor.removeReader(self)
+        if self.lost or self.pollable().closed:
+            return
+        try:
+            self.continuePolling()
+        except psycopg2.Error:
+            self.lost = True
+            return
+        self.pollable().notifies.clear()
+        if not self.pollable().closed:
+            self.reactor.addReader(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor has found the socket broken."""
+        self.lost = True
+        super().connectionLost(reason)
+
+    def _cancel(self, waiting: object) -> None:
+        """Cancelling is done by :meth:`ReactorConnection.stop` alone."""
+
+
+def _is_quiet(raw: Any) -> bool:
+    """Whether nothing waits to be read, as is so on a connection that lives and is idle."""
+    if raw.closed or raw.info.transaction_status != TRANSACTION_STATUS_IDLE:
+        return False
+    poll = select.poll()
+    poll.register(raw.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+    return not poll.poll(0)
+
+
+@define(eq=False)
+class ReactorConnection:
+    """A connection on the reactor.
+
+    :ivar watches: the server ends a statement whose client has gone (PostgreSQL 14 and later).
+    """
+
+    kind = "reactor"
+
+    _reactor: Any
+    _link: Link
+    _threads: Threads
+    watches: bool = False
+    _busy: bool = field(default=False, init=False)
+    _settled: list[Deferred[None]] = field(factory=list, init=False)
+
+    @property
+    def raw(self) -> Any:
+        """The psycopg2 connection."""
+        return self._link.pollable()
+
+    def start(self, sql: str, *, text_floats: bool = False) -> Deferred[Any]:
+        """Send a statement; the Deferred fires with the psycopg2 cursor that holds its result.
+
+        Cancelling the Deferred leaves the statement running: see :meth:`stop`.
+        """
+        outcome: Deferred[Any] = Deferred()
+        if self._busy or self._link.lost:
+            detail = "busy with another statement" if self._busy else "closed by the server"
+            outcome.errback(psycopg2.OperationalError(f"the connection is {detail}"))
+            return outcome
+        cursor = self._link.cursor()
+        if text_floats:
+            raw = cursor._cursor  # noqa: SLF001 - txpostgres passes attributes on, but not this one
+            raw.string_types = {}
+            use_text(raw.string_types, floats=True)
+        self._busy = True
+
+        def ended(result: Any) -> None:
+            self._busy = False
+            settled, self._settled = self._settled, []
+            if not outcome.called:
+                outcome.callback(result if isinstance(result, Failure) else cursor)
+            for waiting in settled:
+                fire(waiting)
+
+        cursor.execute(sql).addBoth(ended)
+        return outcome
+
+    async def run(self, sql: str, *, text_floats: bool = False) -> Any:
+        """Run a statement; the cursor with its result. Raises psycopg2's errors."""
+        return await self.start(sql, text_floats=text_floats)
+
+    async def settled(self) -> None:
+        """Wait until no statement runs."""
+        if self._busy:
+            waiting: Deferred[None] = Deferred()
+            self._settled.append(waiting)
+            await waiting
+
+    async def stop(self) -> None:
+        """End the statement that runs on the server, and the connection."""
+        await cancel_until_settled(self._reactor, self._threads, self.raw, self)
+        await self.close()
+
+    def is_busy(self) -> bool:
+        """Whether a statement runs."""
+        return self._busy
+
+    def seems_alive(self) -> bool:
+        return not self._link.lost and _is_quiet(self.raw)
+
+    async def answers(self) -> bool:
+        return await self._within(_ANSWER_SECONDS, "SELECT 1")
+
+    async def renew(self) -> bool:
+        if self._busy or self.raw.info.transaction_status != TRANSACTION_STATUS_IDLE:
+            return False
+        return await self._within(_ANSWER_SECONDS, _RENEW)
+
+    async def close(self) -> None:
+        if not self.raw.closed:
+            self._link.close()
+
+    async def _within(self, seconds: float, sql: str) -> bool:
+        answer = self.start(sql)
+        timeout = self._reactor.callLater(seconds, answer.cancel)
+        try:
+            await answer
+        except Exception:  # noqa: BLE001 - whatever it is, the connection is of no use
+            return False
+        finally:
+            if timeout.active():
+                timeout.cancel()
+        return True
+
+
+@define(eq=False)
+class ThreadConnection:
+    """A connection that is used in threads, one at a time."""
+
+    kind = "copy"
+
+    _reactor: Any
+    raw: Any
+    lane: Lane
+    _cancels: Threads
+    watches: bool = False
+
+    def thd_run(self, sql: str) -> Any:
+        """Run a statement; the cursor with its result. Raises psycopg2's errors."""
+        cursor = self.raw.cursor()
+        cursor.execute(sql)
+        return cursor
+
+    async def settled(self) -> None:
+        """Wait until nothing runs in a thread."""
+        await self.lane.settled()
+
+    def is_busy(self) -> bool:
+        """Whether something runs in a thread."""
+        return self.lane.busy
+
+    async def stop(self) -> None:
+        """End the statement that runs on the server, and the connection."""
+        await cancel_until_settled(self._reactor, self._cancels, self.raw, self)
+        await self.close()
+
+    def seems_alive(self) -> bool:
+        return _is_quiet(self.raw)
+
+    async def answers(self) -> bool:
+        return await self._try("SELECT 1")
+
+    async def renew(self) -> bool:
+        if self.lane.busy or self.raw.closed:
+            return False
+        if self.raw.info.transaction_status != TRANSACTION_STATUS_IDLE:
+            return False
+        return await self._try(_RENEW)
+
+    async def close(self) -> None:
+        await self.lane.settled()
+        await self.lane.run(self.raw.close)
+
+    async def _try(self, sql: str) -> bool:
+        try:
+            await self.lane.run(self.thd_run, sql)
+        except psycopg2.Error:
+            return False
+        return True
+
+
+async def cancel_until_settled(
+    reactor: Any, threads: Threads, raw: Any, work: ReactorConnection | ThreadConnection
+) -> None:
+    """Send cancel requests until the statement has ended, for some seconds at most.
+
+    One is not enough: a request that reaches the server ahead of its statement does nothing.
+    """
+    give_up = reactor.seconds() + _CANCEL_SECONDS
+    while work.is_busy() and reactor.seconds() < give_up:
+        request = threads.run(_thd_cancel, raw)
+        await _first_of(reactor, request, _CANCEL_SECONDS)
+        if work.is_busy():
+            await _first_of(reactor, Deferred.fromCoroutine(work.settled()), _CANCEL_STEP)
+
+
+def _thd_cancel(raw: Any) -> None:
+    if not raw.closed:
+        try:
+            raw.cancel()
+        except psycopg2.Error:
+            # The server can't be reached: closing the connection is all that is left to do.
+            return
+
+
+async def _first_of(reactor: Any, work: Deferred[None], seconds: float) -> None:
+    """Wait for work that can't fail, for some time at most; it goes on after that."""
+    over: Deferred[None] = Deferred()
+    timeout = reactor.callLater(seconds, fire, over)
+    work.addBoth(lambda _result: fire(over))
+    await over
+    if timeout.active():
+        timeout.cancel()

@@ -1,0 +1,161 @@
+"""Rows fetched from a portal in batches that fit their size, the next one while one is encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import psycopg2
+from attrs import define, field
+from twisted.internet.defer import Deferred
+
+from workato_tunnel.problems import Problem
+
+from ..results import Column, Row
+from ..settings import DatabasePolicy
+from ..statements import Rendered
+from .base import Block, Output
+from .postgresql_connection import ReactorConnection
+from .postgresql_errors import statement_problem, undecodable_problem
+from .postgresql_literals import COUNT_COLUMN, PORTAL, opening
+from .postgresql_types import TypeCatalogue, converters
+
+_FIRST: Final = 50
+_LARGEST: Final = 1000
+_GROWTH: Final = 4
+_BATCH_BYTES: Final = 256 * 1024
+_SLICE: Final = 250
+"""Rows that are decoded in one turn of the reactor."""
+
+
+@define(eq=False)
+class FetchedRows:
+    """A statement whose rows are fetched; see :class:`~.base.RowStream`."""
+
+    _connection: ReactorConnection
+    _policy: DatabasePolicy
+    _types: TypeCatalogue
+    _output: Output
+    _release: Callable[[ReactorConnection, bool], Deferred[None]]
+    columns: Sequence[Column] = ()
+    changed: int | None = None
+    _rendered: Rendered | None = None
+    _convert: Callable[[Sequence[Row]], Sequence[Row]] | None = None
+    _cursor: Any = None
+    _left: int = 0
+    _fetched: int = 0
+    _asked: int = 0
+    _next: Deferred[Any] | None = None
+    _bytes: int = 0
+    _encoded: int = 0
+    _released: bool = field(default=False)
+
+    async def begin(self, rendered: Rendered, prologue: str) -> None:
+        """Run the statement up to its first rows. Raises Problem."""
+        self._rendered = rendered
+        count = self._batch()
+        self._asked = count
+        cursor = await self._run(f"{prologue}{opening(rendered.sql)};FETCH {count} FROM {PORTAL}")
+        description = cursor.description or ()
+        if description and description[0].name == COUNT_COLUMN:
+            self.changed = cursor.fetchone()[0]
+            return
+        oids = [column.type_code for column in description]
+        question = self._types.question(oids)
+        if question is not None:
+            self._types.learn((await self._run(question)).fetchall())
+        kinds = self._types.find(oids)
+        self._convert = converters(kinds, csv=self._csv)
+        self.columns = [
+            Column(column.name, kind.kind) for column, kind in zip(description, kinds, strict=True)
+        ]
+        self._took(cursor)
+
+    async def next_block(self) -> Block | None:
+        if self._output.truncated or self._convert is None:
+            return None
+        if not self._left:
+            if self._next is None:
+                return None
+            waiting, self._next = self._next, None
+            self._took(await self._answer(waiting))
+            if not self._left:
+                return None
+        try:
+            rows = self._cursor.fetchmany(_SLICE)
+        except UnicodeError:
+            raise undecodable_problem() from None
+        self._left -= len(rows)
+        block = self._output.encode(self._convert(rows))
+        self._bytes += len(block.data)
+        self._encoded += len(rows)
+        return block
+
+    async def count(self) -> int:
+        """Rows changed, or all there are where nothing is changed; the rest is skipped."""
+        if self.changed is not None:
+            return self.changed
+        await self._connection.settled()
+        if self._next is not None:
+            waiting, self._next = self._next, None
+            self._took(await self._answer(waiting))
+        skipped = await self._run(f"MOVE FORWARD ALL FROM {PORTAL}")
+        return self._fetched + int(skipped.rowcount)
+
+    async def finish(self) -> None:
+        """Commit and give the connection back."""
+        await self._connection.settled()
+        cursor = await self._run("COMMIT")
+        if cursor.statusmessage != "COMMIT":
+            raise Problem(
+                "query_failed",
+                "the transaction was rolled back",
+                hint="a statement within it had failed",
+            )
+        self._released = True
+        self._release(self._connection, True)
+
+    async def abort(self) -> None:
+        """Cancel the statement on the server and close the connection."""
+        if not self._released:
+            self._released = True
+            if self._next is not None:
+                self._next.addErrback(lambda failure: failure.trap(psycopg2.Error))
+            await self._release(self._connection, False)
+
+    @property
+    def _csv(self) -> bool:
+        return self._output.writer.format == "csv"
+
+    def _took(self, cursor: Any) -> None:
+        """A batch has come: use it, and ask for the one after it unless it was the last."""
+        self._cursor = cursor
+        self._left = cursor.rowcount
+        self._fetched += self._left
+        if self._left < self._asked:
+            return
+        count = self._batch()
+        if count:
+            self._asked = count
+            self._next = self._connection.start(
+                f"FETCH {count} FROM {PORTAL}", text_floats=self._csv
+            )
+
+    def _batch(self) -> int:
+        """How many rows to ask for next: more each time while they are small."""
+        count = min(_LARGEST, self._asked * _GROWTH) if self._asked else _FIRST
+        if self._encoded:
+            count = min(count, max(1, _BATCH_BYTES * self._encoded // max(1, self._bytes)))
+        limit = self._output.max_rows
+        return count if limit is None else min(count, limit + 1 - self._fetched)
+
+    async def _run(self, sql: str) -> Any:
+        return await self._answer(self._connection.start(sql, text_floats=self._csv))
+
+    async def _answer(self, waiting: Deferred[Any]) -> Any:
+        try:
+            return await waiting
+        except psycopg2.Error as error:
+            raise statement_problem(error, self._rendered, self._policy) from None
+        except UnicodeError:
+            raise undecodable_problem() from None
