@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,6 +12,7 @@ from tests.support.http_gateway import CALL, HttpGateway, parse_answer, request
 from tests.support.memory_agents import MemoryAgent
 from workato_gateway.api.relay import RelayLimits
 from workato_tunnel.errors import ErrorCode, HeadTooLarge, StreamRefused
+from workato_tunnel.problems import PROBLEM_TYPES
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -214,6 +216,17 @@ class Limits(RelayCase):
         found = self.problem(request(b"GET", CALL))
         self.assertEqual((found["code"], found["status"]), ("bad_request", 431))
         self.assertEqual(self.gateway.relay.calls, 0)
+
+
+class Documented(SynchronousTestCase):
+    def test_every_code_stands_in_the_table_with_its_status(self) -> None:
+        page = Path(__file__).parents[2] / "docs" / "http-api.md"
+        rows = [
+            line.split("|")[1:3] for line in page.read_text("utf-8").splitlines() if "|" in line
+        ]
+        for code, kind in PROBLEM_TYPES.items():
+            found = [status for codes, status in rows if f"`{code}`" in codes]
+            self.assertIn(str(kind.status), [status.strip() for status in found], code)
 
 
 class Bugs(RelayCase):

@@ -23,7 +23,7 @@ from .heads import head_too_large
 Authenticate = Callable[[str | None], Caller]
 """From an ``Authorization`` field (or None) to who calls. Raises Problem ``unauthenticated``."""
 
-_TIMEOUT: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
+_TIMEOUT: Final = re.compile(r"[0-9]{1,7}(?:\.[0-9]{1,6})?")
 
 
 class Agents(Protocol):
