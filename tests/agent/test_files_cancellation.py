@@ -270,7 +270,7 @@ class BlockTests(SynchronousTestCase):
             sizes.append(transfers.block())
         self.assertEqual(sizes, sorted(sizes, reverse=True))
         self.assertEqual(sizes[-1], SMALLEST_BLOCK)
-        for number, size in enumerate(sizes[:128], start=1):
+        for number, size in enumerate(sizes[: BUDGET // (2 * SMALLEST_BLOCK)], start=1):
             self.assertLessEqual(2 * number * size, BUDGET)
         for _ in range(300):
             transfers.end()

@@ -6,10 +6,10 @@ from typing import Final
 
 from attrs import define
 
-LARGEST_BLOCK: Final = 1024 * 1024
+LARGEST_BLOCK: Final = 512 * 1024
 SMALLEST_BLOCK: Final = 64 * 1024
-BUDGET: Final = 16 * 1024 * 1024
-"""Bytes that the transfers of one profile hold together, two blocks each, up to 128 of them."""
+BUDGET: Final = 8 * 1024 * 1024
+"""Bytes that the transfers of one profile hold together, two blocks each, up to 64 of them."""
 
 
 @define
