@@ -183,6 +183,13 @@ class _MetricsPage(Resource):
         return self._metrics.exposition()
 
 
+class _QuietSite(Site):
+    """A scrape each few seconds is nothing to log."""
+
+    def log(self, request: Request) -> None:
+        """Nothing."""
+
+
 class MetricsListener(Service):
     """``GET /metrics`` on a loopback address. ``startService`` raises MetricsListenerError."""
 
@@ -208,7 +215,7 @@ class MetricsListener(Service):
         root = Resource()
         root.putChild(b"metrics", _MetricsPage(self._metrics))
         root.putChild(b"", NoResource("the metrics are at /metrics"))
-        site: Any = Site(root, timeout=30)
+        site: Any = _QuietSite(root, timeout=30)  # type: ignore[no-untyped-call]
         site.noisy = False
         host, port = self._listen
         try:
