@@ -59,9 +59,13 @@ def _check_http(policy: HttpPolicy, service: str, request: Request) -> None:
 def plain_path(raw: str) -> str | None:
     """A raw URL path decoded, with its leading slash; None where two readers may disagree on it.
 
+    ``raw`` is as in a request: ``""`` and ``"/"`` are both the application's root.
+
     A target may decode twice, take a backslash for a slash or resolve ``..``, ``..;x`` and ``//``
     itself, which would lead it past what was matched.
     """
+    if raw == "/":
+        return raw
     try:
         path = unquote_to_bytes("/" + raw).decode("utf-8")
     except UnicodeError:

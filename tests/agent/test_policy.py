@@ -82,6 +82,18 @@ class Rules(SynchronousTestCase):
                 self.denied(policy, "get", a_request(path=path)).extra, {"rule": "paths"}
             )
 
+    def test_the_root_is_a_path_like_any_other_with_and_without_its_slash(self) -> None:
+        for pattern, allowed in (("/", True), ("/**", True), ("/*", True), ("/api/**", False)):
+            policy = HttpPolicy(paths=(PathPattern.parse(pattern),))
+            for path in ("", "/"):
+                request = a_request(path=path)
+                if allowed:
+                    self.allowed(policy, "get", request)
+                else:
+                    self.assertEqual(self.denied(policy, "get", request).extra, {"rule": "paths"})
+        root = HttpPolicy(paths=(PathPattern.parse("/**"),))
+        self.denied(root, "get", a_request(path="//"))
+
     def test_paths_that_can_be_read_two_ways_are_refused_whatever_they_match(self) -> None:
         policy = HttpPolicy(paths=(PathPattern.parse("/**"),))
         for path in (
