@@ -26,7 +26,7 @@ FAMILIES: dict[str, Callable[[Site], list[Result]]] = {
 
 
 def main() -> int:
-    """Measure, print the table, write results.json; 1 when a target is missed."""
+    """Measure, print the table, write results.json; 1 when something could not be measured."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--peers", action="store_true", help="only the peers, nothing of ours")
     parser.add_argument("family", nargs="*", help=f"of: {', '.join(FAMILIES)} (default: all)")
@@ -35,21 +35,26 @@ def main() -> int:
     if unknown:
         parser.error(f"no such figures: {', '.join(unknown)} (there are: {', '.join(FAMILIES)})")
     results: list[Result] = []
+    broken = []
     site = Site(options.peers)
     try:
         for family in options.family or FAMILIES:
             began = time.monotonic()
-            results += FAMILIES[family](site)
+            try:
+                results += FAMILIES[family](site)
+            except ProgramError as error:
+                broken.append(family)
+                print(f"{family}: {error}", file=sys.stderr)
             print(f"{family}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-    except ProgramError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
     finally:
         site.close()
-        if results:
-            save(results, Path(__file__).with_name("results.json"))
-            print(table(results))
-    return 1 if any(result.met is False for result in results) else 0
+    save(results, Path(__file__).with_name("results.json"))
+    print(table(results))
+    judged = [result for result in results if result.met is not None]
+    print(f"{sum(bool(result.met) for result in judged)} of {len(judged)} targets met")
+    if broken:
+        print(f"could not be measured: {', '.join(broken)}")
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":

@@ -60,12 +60,21 @@ def start_postgres(folder: Path) -> tuple[Background, int]:
          "-c", "autovacuum=off"],
         cwd=folder,
     )  # fmt: skip
-    server.wait_for_port(port)
+    server.wait_until(lambda: _serves(port), "serving")
     connection = psycopg2.connect(_dsn(port))
     with connection, connection.cursor() as cursor:
         cursor.execute(_TABLE)
     connection.close()
     return server, port
+
+
+def _serves(port: int) -> bool:
+    """It listens a moment before it lets anybody in."""
+    try:
+        psycopg2.connect(_dsn(port)).close()
+    except psycopg2.OperationalError:
+        return False
+    return True
 
 
 def read_directly(port: int, how: str) -> float:

@@ -20,7 +20,7 @@ from twisted.internet.protocol import ClientFactory, Factory, Protocol, connecti
 from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 
-_KERNEL_BUFFER = 64 * 1024
+_KERNEL_BUFFER = 16 * 1024
 
 
 class _Direction:

@@ -85,9 +85,12 @@ def _set_up(running: Running, checksum: str) -> Stage:
     print(f"Setting up in {running.folder}")
     deployment.make_gateway()
     print(f"  workato-gateway init           CA, certificate, store: {deployment.gateway_config}")
+    deployment.admin("group", "create", GROUP)
+    token = deployment.token("demo", f"{GROUP}:*:*:*")
+    reader = deployment.token("reader", f"{GROUP}:files:*:GET")
+    print("  workato-gateway token create   for all of the group, and for reading files only")
     deployment.start_gateway()
     print(f"  twistd -n workato-gateway      API {deployment.url}, tunnels on {deployment.tunnel}")
-    deployment.admin("group", "create", GROUP)
     code = deployment.admin("agent", "code", GROUP)
     print(f"  workato-gateway agent code     an activation code, for one use: {code[:16]}…")
     deployment.enrol(code)
@@ -98,20 +101,24 @@ def _set_up(running: Running, checksum: str) -> Stage:
     print("  twistd -n workato-agent        connected, offers what its config.yml names")
     return Stage(
         folder=running.folder,
-        caller=Caller(deployment.url, deployment.token("demo", f"{GROUP}:*:*:*")),
-        reader=Caller(deployment.url, deployment.token("reader", f"{GROUP}:files:*:GET"), "READER"),
+        caller=Caller(deployment.url, token),
+        reader=Caller(deployment.url, reader, "READER"),
         checksum=checksum,
     )
 
 
 def _show_agent(deployment: Deployment) -> None:
     print("\nBehind the firewall, the agent's owner sees it too:")
-    for arguments in (["status", f"--config={deployment.config}"], ["verify-audit"]):
-        if arguments == ["verify-audit"]:
-            arguments.append(str(deployment.identity / "audit" / "audit.jsonl"))
+    audit = deployment.identity / "audit" / "audit.jsonl"
+    for arguments, lines in (
+        (["status", f"--config={deployment.config}"], 8),
+        (["verify-audit", str(audit)], 3),
+    ):
         print(f"  $ workato-agent {' '.join(arguments)}")
-        for line in run([command("workato-agent"), *arguments], cwd=deployment.folder).splitlines():
+        output = run([command("workato-agent"), *arguments], cwd=deployment.folder).splitlines()
+        for line in output[:lines] + ["…"] * (len(output) > lines):
             print(f"  {line}")
+    print(f"  $ tail -1 {audit}\n  {audit.read_text(encoding='utf-8').splitlines()[-1]}")
 
 
 def _go_on_by_hand(running: Running, stage: Stage) -> None:

@@ -138,7 +138,7 @@ def write_refused(stage: Stage) -> str:
 
 def outside_the_folder(stage: Stage) -> str:
     """A path that leads out of the folder"""
-    answer = stage.caller.call("GET", f"{_REPORTS}/content/..%2F..%2Fetc%2Fpasswd")
+    answer = stage.caller.call("GET", f"{_REPORTS}/content/%2E%2E/%2E%2E/etc/passwd")
     if answer.status not in {400, 403, 404}:
         raise WrongAnswerError(f"expected a refusal, got {answer.status}")
     return "refused: the folder is all that callers reach"
