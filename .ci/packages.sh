@@ -21,6 +21,7 @@ venv)
 test)
     needed postgresql /usr/lib/postgresql/*/bin/initdb
     needed mariadb-server /usr/sbin/mariadbd
+    needed tinyproxy /usr/bin/tinyproxy
     ;;
 bench)
     needed postgresql /usr/lib/postgresql/*/bin/initdb

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -40,6 +41,20 @@ class TwistdAgent(Agent):
             super().startService()
         except StartError as error:
             raise SystemExit(f"workato-agent: {error}") from None
+        self._reactor.callWhenRunning(self._take_sigterm)
+
+    def _take_sigterm(self) -> None:
+        """Twisted's own handler makes the process die of the signal at the end, as if it had not
+        stopped in good order."""
+        signal.signal(signal.SIGTERM, lambda *_: self._reactor.callFromThread(self._on_sigterm))
+
+    def _on_sigterm(self) -> None:
+        if self.running:
+            self._log.info("SIGTERM: stopping")
+            self._reactor.stop()
+        else:
+            self._log.warn("SIGTERM again: calls in flight are cancelled")
+            self.dispatcher.abort()
 
 
 def makeService(options: Options) -> IService:

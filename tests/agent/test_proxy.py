@@ -115,6 +115,7 @@ class ConnectTests(TestCase):
 
     async def test_each_refusal_says_what_it_is(self) -> None:
         for answer, words in (
+            (b"HTTP/1.0 401 Unauthorized\r\n\r\n", "asks for credentials"),
             (b"HTTP/1.1 403 Forbidden\r\n\r\n", "forbids the way to"),
             (b"HTTP/1.0 405 Method Not Allowed\r\n\r\n", "does not do CONNECT"),
             (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "can't reach 127.0.0.1:"),

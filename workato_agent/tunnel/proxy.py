@@ -189,7 +189,7 @@ class _Negotiation(Protocol):
             self._refuse(self._refusal(int(status[1]), _printable(status[2] or b"")))
 
     def _refusal(self, status: int, reason: str) -> str:
-        if status == 407:
+        if status in (401, 407):  # tinyproxy says 401 to wrong credentials
             schemes = {each.decode().lower() for each in _CHALLENGE.findall(self._head)}
             if schemes and "basic" not in schemes:
                 return (
