@@ -8,7 +8,6 @@ who takes it: nothing is kept but one read and one write of at most 64 KiB each.
 from __future__ import annotations
 
 import re
-import socket
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.interfaces import (
@@ -35,6 +34,7 @@ from .heads import (
     target_too_long,
 )
 from .problems import refusal
+from .sockets import keep_little_unsent, peer_has_ended
 
 if TYPE_CHECKING:
     from .connections import Http1Factory
@@ -49,7 +49,6 @@ QUIET: Final = 5.0
 """Seconds without a byte after which nothing more is waited for before a close."""
 NEVER: Final = float("inf")
 
-_CLOSED: Final = (7, 8)  # TCP_CLOSE (reset), TCP_CLOSE_WAIT; linux/tcp_states.h
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _METHOD_START: Final = re.compile(rb"[A-Za-z]")
 
@@ -92,6 +91,7 @@ class Http1Channel(Protocol):
         """Twisted: the connection stands."""
         transport = self.transport
         transport.setTcpNoDelay(True)
+        keep_little_unsent(transport)
         self._peer = getattr(transport.getPeer(), "host", "")
         transport.registerProducer(self, True)
         self.expires = self.factory.clock.seconds() + self.factory.limits.header_timeout
@@ -410,20 +410,10 @@ class Http1Channel(Protocol):
                 )
             else:
                 self._close(linger=False)
-        elif not self._reading and exchange is not None and self._peer_has_closed():
+        elif not self._reading and exchange is not None and peer_has_ended(self.transport):
             self.transport.abortConnection()
 
     def shut(self) -> None:
         """The gateway is draining: leave when idle, else after the response."""
         if self._exchange is None and not self._closing:
             self._close(linger=False)
-
-    def _peer_has_closed(self) -> bool:
-        """Whether the caller has left while nothing is read, which hides that from the reactor."""
-        transport = self.transport
-        if ISSLTransport.providedBy(transport):
-            transport = getattr(transport, "transport", transport)
-        handle = transport.getHandle()
-        if not isinstance(handle, socket.socket) or not hasattr(socket, "TCP_INFO"):
-            return False
-        return handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _CLOSED
