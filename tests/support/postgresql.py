@@ -14,6 +14,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -175,6 +176,12 @@ class PostgresqlServer:
             return
         for path in (folder, *folder.iterdir()):
             os.chown(path, self._identity.uid, self._identity.gid)
+
+
+@cache
+def shared_server() -> PostgresqlServer:
+    """One server for all tests that leave it as it was; it ends with the process."""
+    return PostgresqlServer.start()
 
 
 def _write_certificates(folder: Path) -> None:

@@ -25,8 +25,8 @@ from .base import Outcome, Output, RowStream
 from .postgresql_connection import ReactorConnection, ThreadConnection
 from .postgresql_copy import CopyRows, NotCopyable, may_be_copied
 from .postgresql_errors import statement_problem
-from .postgresql_fetch import FetchedRows
-from .postgresql_literals import literal
+from .postgresql_fetch import FetchedRows, Large
+from .postgresql_literals import LARGE_ROWS, literal
 from .postgresql_login import Login
 from .postgresql_types import TypeCatalogue
 
@@ -94,11 +94,18 @@ class PostgresqlAdapter:
 
     async def query(self, statement: Statement, output: Output) -> RowStream:
         rendered, shape = _single(statement)
-        if output.writer.format == "csv" and may_be_copied(shape):
+        copyable = may_be_copied(shape, output)
+        if copyable and output.writer.format == "csv":
             copied = await self._copy(rendered, shape, output)
             if copied is not None:
                 return copied
-        return await self._fetch(rendered, output)
+            copyable = False
+        few = output.max_rows is not None and output.max_rows <= LARGE_ROWS
+        try:
+            return await self._fetch(rendered, output, unless_large=copyable and not few)
+        except Large:
+            copied = await self._copy(rendered, shape, output)
+            return copied or await self._fetch(rendered, output)
 
     async def execute(self, statement: Statement, output: Output) -> Outcome:
         rendered, _shape = _single(statement)
@@ -137,11 +144,17 @@ class PostgresqlAdapter:
             raise
         return rows
 
-    async def _fetch(self, rendered: Rendered, output: Output) -> FetchedRows:
+    async def _fetch(
+        self, rendered: Rendered, output: Output, *, unless_large: bool = False
+    ) -> FetchedRows:
         connection: ReactorConnection = await self._pool.acquire(ReactorConnection.kind)
         rows = FetchedRows(connection, self._policy, self._types, output, self._give_back)
         try:
-            await rows.begin(rendered, self._prologue(watches=connection.watches, timed=True))
+            prologue = self._prologue(watches=connection.watches, timed=True)
+            await rows.begin(rendered, prologue, unless_large=unless_large)
+        except Large:
+            await rows.finish()
+            raise
         except BaseException:
             await rows.abort()
             raise

@@ -1,8 +1,8 @@
-"""CSV at the database's own speed: ``COPY (query) TO STDOUT (FORMAT csv)``, passed through.
+"""Large results at the database's own speed: ``COPY (query) TO STDOUT``, passed through.
 
 The server writes the rows, in the wire's form by way of a projection around the caller's query; the
-agent only counts them and ends each with CRLF. A statement for which that can't be done, or might
-not be the same, is left to the plain path: :class:`NotCopyable`.
+agent joins them and counts. A statement for which that can't be done, or might not be the same, is
+left to the plain path: :class:`NotCopyable`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from ..settings import DatabasePolicy
 from ..statements import Outline, Rendered
 from .base import Block, Output
 from .postgresql_connection import ThreadConnection
+from .postgresql_copyformat import Transform, options, projections, transform
 from .postgresql_errors import statement_problem, timeout_problem, undecodable_problem
 from .postgresql_literals import COUNT_COLUMN, PORTAL, checking, opening
-from .postgresql_types import PgType, TypeCatalogue, projection
+from .postgresql_types import TypeCatalogue
 
 _BLOCK: Final = 64 * 1024
 _QUERIES: Final = frozenset(("select", "with", "values", "table"))
@@ -36,8 +37,10 @@ class NotCopyable(Exception):
     """The statement has to take the plain path; nothing of it has taken effect."""
 
 
-def may_be_copied(shape: Outline) -> bool:
+def may_be_copied(shape: Outline, output: Output) -> bool:
     """Whether it is worth a try. The server has the last word."""
+    if output.max_bytes is not None and output.writer.says_truncated:
+        return False  # the plain path can cut after any row
     return shape.first in _QUERIES and not shape.words & _NOT_QUERIES
 
 
@@ -59,8 +62,9 @@ _Item = Sequence[Column] | _Rows | _End
 class _Sink:
     """What psycopg2 writes rows to, one at a time, in the thread."""
 
-    def __init__(self, handover: Handover[_Item], limit: int | None) -> None:
+    def __init__(self, handover: Handover[_Item], change: Transform, limit: int | None) -> None:
         self._handover = handover
+        self._transform = change
         self._limit = limit
         self._rows: list[bytes] = []
         self._size = 0
@@ -81,11 +85,7 @@ class _Sink:
         more = self._limit is not None and self.count + len(rows) > self._limit
         if more and self._limit is not None:
             del rows[self._limit - self.count :]
-        data = b"".join(rows)
-        if data.count(b"\n") == len(rows):
-            data = data.replace(b"\n", b"\r\n")
-        else:  # a newline within a value stays what it is
-            data = b"".join([row[:-1] + b"\r\n" for row in rows])
+        data = self._transform(rows, self.count == 0) if rows else b""
         self.count += len(rows)
         self._handover.thd_put(_Rows(data, len(rows), more), len(data))
         self._rows, self._size = [], 0
@@ -213,16 +213,21 @@ class CopyRows:
         if question is not None:
             self._types.learn(connection.thd_run(question).fetchall())
         kinds = self._types.find(oids)
-        wrapped = _wrapped(rendered.sql, shape, kinds, self._output.room())
+        form = self._output.writer.format
+        names = [f"c{index}" for index in range(len(kinds))]
+        values = projections(kinds, names, form)
+        if values is None:
+            raise NotCopyable
+        wrapped = _wrapped(rendered.sql[: shape.end], names, values, self._output.room())
         columns = [
             Column(column.name, kind.kind) for column, kind in zip(description, kinds, strict=True)
         ]
         self._handover.thd_put(columns, 0)
-        sink = _Sink(self._handover, self._output.max_rows)
+        sink = _Sink(self._handover, transform(columns, form), self._output.max_rows)
         try:
             connection.raw.cursor().copy_expert(
                 f"CLOSE {PORTAL};{checking(wrapped)};"
-                f"COPY ({wrapped}) TO STDOUT (FORMAT csv, ENCODING 'UTF8')",
+                f"COPY ({wrapped}) TO STDOUT ({options(kinds, names, form)})",
                 sink,
             )
         except psycopg2.Error as error:
@@ -233,19 +238,13 @@ class CopyRows:
         connection.thd_run("COMMIT")
 
 
-def _wrapped(sql: str, shape: Outline, kinds: Sequence[PgType], limit: int | None) -> str:
-    """The caller's query as the source of one whose text is the wire's. Raises NotCopyable.
+def _wrapped(sql: str, names: Sequence[str], values: Sequence[str], limit: int | None) -> str:
+    """The caller's query as the source of one whose text is the wire's.
 
     It is put into a statement as it is, and may be, because the server has taken the result as one
     single query before (:func:`checking`): what is complete by itself can't reach out of brackets.
     """
-    names = [f"c{index}" for index in range(len(kinds))]
-    values = []
-    for kind, name in zip(kinds, names, strict=True):
-        value = projection(kind, f"t.{name}")
-        if value is None:
-            raise NotCopyable
-        values.append(value)
+    named = ", ".join(f"{value} AS {name}" for value, name in zip(values, names, strict=True))
     bound = "" if limit is None else f" LIMIT {limit}"
-    source = f"(\n{sql[: shape.end]}\n) AS t({', '.join(names)})"
-    return f"SELECT {', '.join(values)} FROM {source}{bound}"  # noqa: S608 - see above
+    source = f"(\n{sql}\n) AS t({', '.join(names)})"
+    return f"SELECT {named} FROM {source}{bound}"  # noqa: S608 - see above

@@ -17,7 +17,7 @@ from ..statements import Rendered
 from .base import Block, Output
 from .postgresql_connection import ReactorConnection
 from .postgresql_errors import statement_problem, undecodable_problem
-from .postgresql_literals import COUNT_COLUMN, PORTAL, opening
+from .postgresql_literals import COUNT_COLUMN, LARGE_COLUMN, PORTAL, opening
 from .postgresql_types import TypeCatalogue, converters
 
 _FIRST: Final = 50
@@ -26,6 +26,10 @@ _GROWTH: Final = 4
 _BATCH_BYTES: Final = 256 * 1024
 _SLICE: Final = 250
 """Rows that are decoded in one turn of the reactor."""
+
+
+class Large(Exception):
+    """Many rows are to be expected: nothing has been run, and there is a faster way for them."""
 
 
 @define(eq=False)
@@ -50,13 +54,16 @@ class FetchedRows:
     _encoded: int = 0
     _released: bool = field(default=False)
 
-    async def begin(self, rendered: Rendered, prologue: str) -> None:
-        """Run the statement up to its first rows. Raises Problem."""
+    async def begin(self, rendered: Rendered, prologue: str, *, unless_large: bool) -> None:
+        """Run the statement up to its first rows. Raises Problem, and Large when told to."""
         self._rendered = rendered
         count = self._batch()
         self._asked = count
-        cursor = await self._run(f"{prologue}{opening(rendered.sql)};FETCH {count} FROM {PORTAL}")
+        start = opening(rendered.sql, unless_large=unless_large)
+        cursor = await self._run(f"{prologue}{start};FETCH {count} FROM {PORTAL}")
         description = cursor.description or ()
+        if description and description[0].name == LARGE_COLUMN:
+            raise Large
         if description and description[0].name == COUNT_COLUMN:
             self.changed = cursor.fetchone()[0]
             return

@@ -26,6 +26,9 @@ _CASTS: Final[dict[ParameterType, str]] = {
 }
 PORTAL: Final = "onprem_rows"
 COUNT_COLUMN: Final = "onprem.row_count"
+LARGE_COLUMN: Final = "onprem.large"
+LARGE_ROWS: Final = 5_000
+LARGE_BYTES: Final = 1_000_000
 
 
 def literal(value: object) -> str:
@@ -87,19 +90,31 @@ def quote(text: str) -> str:
     return f"'{doubled}'"
 
 
-def opening(sql: str) -> str:
+def opening(sql: str, *, unless_large: bool = False) -> str:
     """A statement that opens the portal ``onprem_rows`` for another one, given as text.
 
     As text the server itself makes sure that it is a single statement and no transaction control,
     so nothing in it can end the transaction that the policy rests on. What brings rows can then be
     fetched in pieces, ``INSERT … RETURNING`` and ``SHOW`` too; what brings none is run at once, and
     the portal holds the number of rows changed in a column of a name of its own.
+
+    ``unless_large``: a query by whose plan more than some thousand rows or a megabyte are to be
+    expected is not opened; the portal holds a row with a column that says so.
     """
+    measure = (
+        " EXECUTE 'EXPLAIN (FORMAT JSON) ' || s INTO p;"
+        " rows := (p->0->'Plan'->>'Plan Rows')::pg_catalog.float8;"
+        " width := (p->0->'Plan'->>'Plan Width')::pg_catalog.float8;"
+        f" IF rows > {LARGE_ROWS} OR rows * width > {LARGE_BYTES} THEN"
+        f' CLOSE c; OPEN c FOR SELECT rows AS "{LARGE_COLUMN}"; END IF;'
+    )
     body = (
         f"DECLARE s pg_catalog.text := {quote(sql)};"
-        f" c pg_catalog.refcursor := '{PORTAL}'; n pg_catalog.int8; BEGIN"
-        " BEGIN OPEN c FOR EXECUTE s; RETURN;"
+        f" c pg_catalog.refcursor := '{PORTAL}'; n pg_catalog.int8; p pg_catalog.json;"
+        " rows pg_catalog.float8; width pg_catalog.float8; opened pg_catalog.bool := false; BEGIN"
+        " BEGIN OPEN c FOR EXECUTE s; opened := true;"
         " EXCEPTION WHEN invalid_cursor_definition THEN NULL; END;"
+        f" IF opened THEN{measure if unless_large else ''} RETURN; END IF;"
         " EXECUTE s; GET DIAGNOSTICS n = ROW_COUNT;"
         f' OPEN c FOR SELECT n AS "{COUNT_COLUMN}"; END'
     )

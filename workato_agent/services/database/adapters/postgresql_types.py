@@ -119,25 +119,63 @@ def converters(types: Sequence[PgType], *, csv: bool) -> Callable[[Sequence[Row]
     ]
 
     def convert(rows: Sequence[Row]) -> Sequence[Row]:
-        if not changes:
+        if not changes or not rows:
             return rows
-        columns: list[Iterable[object]] = list(zip(*rows, strict=True))
+        columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
         for index, change in changes:
-            columns[index] = [None if value is None else change(value) for value in columns[index]]
+            columns[index] = change(columns[index])
         return list(zip(*columns, strict=True))
 
     return convert
 
 
-def _column_change(each: PgType, *, csv: bool) -> Callable[[Any], object] | None:
+Change = Callable[[Sequence[Any]], Sequence[Any]]
+
+
+def _column_change(each: PgType, *, csv: bool) -> Change | None:
+    """What makes the values of a column wire-ready; None where they are."""
     if each.element is not None:
         element = _text_change(each.element, csv=csv)
-        return lambda text: _read_array(text, element)
+        return _each(lambda text: _read_array(text, element))
     if each.oid in _FLOATS:
-        return None if csv else _finite
+        return None if csv else _finite_column
     if each.kind in ("boolean", "integer") or (csv and each.kind == "json"):
         return None
-    return _text_change(each, csv=csv)
+    if each.kind == "timestamp":
+        return _timestamp_column
+    if each.kind == "timestamptz":
+        return _timestamptz_column
+    change = _text_change(each, csv=csv)
+    return None if change is None else _each(change)
+
+
+def _each(change: Callable[[Any], object]) -> Change:
+    return lambda values: [None if value is None else change(value) for value in values]
+
+
+def _finite_column(values: Sequence[Any]) -> Sequence[Any]:
+    # The sum of numbers that are not all finite is not finite; filter() drops None, and zeros.
+    if math.isfinite(sum(filter(None, values))):
+        return values
+    return [value if value is None else _finite(value) for value in values]
+
+
+def _timestamp_column(values: Sequence[Any]) -> Sequence[Any]:
+    if None not in values:
+        text = "\n".join(values)
+        if "BC" not in text:
+            return text.replace(" ", "T").split("\n")
+    return [None if value is None else _timestamp(value) for value in values]
+
+
+def _timestamptz_column(values: Sequence[Any]) -> Sequence[Any]:
+    # Most often all offsets of a column are the same whole hours: then a few calls do for all.
+    if None not in values:
+        text = "\n".join(values) + "\n"
+        offset = text[-4:]
+        if offset[0] in "+-" and text.count(offset) == len(values):
+            return text.replace(" ", "T").replace(offset, f"{offset[:-1]}:00\n").split("\n")[:-1]
+    return [None if value is None else _timestamptz(value) for value in values]
 
 
 def _text_change(each: PgType, *, csv: bool) -> Callable[[str], object] | None:
@@ -217,7 +255,11 @@ def _read_array(text: str, change: Callable[[str], object] | None) -> object:
     return stack[0][0]
 
 
-def projection(each: PgType, column: str) -> str | None:
+NOT_A_NUMBER: Final = "\x01"
+"""Marks NaN and the infinities, which JSON can't write as numbers."""
+
+
+def csv_projection(each: PgType, column: str) -> str | None:
     """SQL whose text in ``COPY … (FORMAT csv)`` is the wire's; None where there is none."""
     if each.element is not None:
         return _array_projection(each.element, column)
@@ -235,6 +277,24 @@ def projection(each: PgType, column: str) -> str | None:
     if each.kind == "timestamptz":
         return f"pg_catalog.btrim(pg_catalog.to_json({column})::pg_catalog.text, '\"')"
     return column
+
+
+def json_projection(each: PgType, column: str) -> str | None:
+    """SQL whose text is JSON's once CSV has put quotes around what is text; see the CSV form."""
+    if each.element is not None or each.kind == "json":
+        return None
+    if each.kind == "float":
+        # A whole number keeps a fraction, so that readers take it for what it is.
+        number = f"{column}::pg_catalog.float8"
+        return (
+            f"CASE WHEN {number} OPERATOR(pg_catalog.=) pg_catalog.trunc({number})"
+            f" AND pg_catalog.abs({number}) OPERATOR(pg_catalog.<) 1e15"
+            f" THEN {column}::pg_catalog.text OPERATOR(pg_catalog.||) '.0'"
+            f" WHEN pg_catalog.abs({number}) OPERATOR(pg_catalog.<) 'Infinity'"
+            f" THEN {column}::pg_catalog.text"
+            f" ELSE '{NOT_A_NUMBER}' OPERATOR(pg_catalog.||) {column}::pg_catalog.text END"
+        )
+    return csv_projection(each, column)
 
 
 _JSON_NATIVE: Final = frozenset(
