@@ -133,8 +133,15 @@ class Adapter(Protocol):
     Every method raises Problem for what has a code, and truly stops its work when it is cancelled.
     """
 
-    type: str
-    dialect: Dialect
+    @property
+    def type(self) -> str:
+        """The adapter's name in the config."""
+        ...
+
+    @property
+    def dialect(self) -> Dialect:
+        """How its SQL is written."""
+        ...
 
     async def test(self) -> Mapping[str, object]:
         """Log in and look: ``target`` (product and version) and what else an administrator asks."""
