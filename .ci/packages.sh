@@ -21,7 +21,9 @@ venv)
 test)
     needed postgresql /usr/lib/postgresql/*/bin/initdb
     needed mariadb-server /usr/sbin/mariadbd
-    needed tinyproxy /usr/bin/tinyproxy
+    needed tinyproxy-bin /usr/bin/tinyproxy
+    needed curl /usr/bin/curl
+    needed openssl /usr/bin/openssl
     ;;
 bench)
     needed postgresql /usr/lib/postgresql/*/bin/initdb

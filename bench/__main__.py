@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from demo.processes import ProgramError
+from demo.processes import ProgramError, clean_up_on_sigterm
 
 from . import agent, beside, bulk, calls, links, memory, rows
 from .results import Result, save, table
@@ -34,6 +34,7 @@ def main() -> int:
     unknown = [family for family in options.family if family not in FAMILIES]
     if unknown:
         parser.error(f"no such figures: {', '.join(unknown)} (there are: {', '.join(FAMILIES)})")
+    clean_up_on_sigterm()
     results: list[Result] = []
     broken = []
     site = Site(options.peers)

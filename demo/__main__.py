@@ -17,7 +17,7 @@ from attrs import define
 
 from .caller import Caller, WrongAnswerError
 from .deployment import Deployment
-from .processes import Background, ProgramError, command, free_port, run
+from .processes import Background, ProgramError, clean_up_on_sigterm, command, free_port, run
 from .sample import agent_sections, make_database, make_folder
 from .steps import STEPS, Stage
 
@@ -44,6 +44,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave everything running")
     keep: bool = parser.parse_args().keep
+    clean_up_on_sigterm()
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="onprem-demo-"))
     port = free_port()
@@ -137,6 +138,7 @@ It goes on running. In any shell:
 
   URL={caller.url}
   TOKEN={caller.token}
+  ADMIN={deployment.admin_token}
 
   {caller.curl("POST", f"{shop}/query", body=sql)}
   {caller.curl("POST", f"{shop}/query", body=sql, headers={"Accept": "text/csv"})}
@@ -144,14 +146,12 @@ It goes on running. In any shell:
   {caller.curl("GET", f"/v1/groups/{GROUP}/http/stock/items/hinge-m8")}
   {caller.curl("GET", f"/v1/groups/{GROUP}/agents").replace("$TOKEN", "$ADMIN")}
 
-  ADMIN={deployment.admin_token}
-
   {deployment.config}   what the agent offers
   {running.folder}/*.log        what both have to say
 
 Stop it with:
 
-  kill {" ".join(map(str, pids))}; rm -r {running.folder}
+  kill {" ".join(map(str, pids))}; sleep 2; rm -rf {running.folder}
 """
     )
 

@@ -23,6 +23,11 @@ class ProgramError(Exception):
     """A program did not do what it was started for; says which, and shows its output."""
 
 
+def clean_up_on_sigterm() -> None:
+    """Let SIGTERM end this program as Ctrl-C does: with its ``finally`` blocks."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nothing listens on now."""
     for port in random.sample(_PORTS, 200):
