@@ -48,7 +48,7 @@ class StreamBody:
         self._buffered = 0
         self._waiting: Deferred[None] | None = None
         self._paused = False
-        self._ended = False
+        self._ended = stream.request_ended
         self._discarding = False
         self._lost: str | None = None
 

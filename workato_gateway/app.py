@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from workato_tunnel.errors import ErrorCode
 from workato_tunnel.settings import Settings
+from workato_tunnel.tx.tls import PromptTLSFactory
 from workato_tunnel.windows import CreditBudget
 
 from .addresses import admits
@@ -101,7 +102,7 @@ class Gateway(Service):
         self._tunnel_listener = Listener(
             reactor,
             config.tunnel.listen,
-            TLSMemoryBIOFactory(self._tunnel_tls, False, tunnels.site()),
+            PromptTLSFactory(self._tunnel_tls, False, tunnels.site()),
         )
         self._access_log = self._make_access_log()
         self._metrics = Metrics(agents=lambda: self.registry, connections=self._connections)

@@ -10,7 +10,6 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.task import deferLater
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from tests.support.ports import free_port
 from workato_agent.identity.enrolment import enrol
@@ -28,6 +27,7 @@ from workato_gateway.tunnel.factory import TunnelFactory
 from workato_tunnel.frames import Catalogue, Head, Profile, Trailers
 from workato_tunnel.settings import Settings
 from workato_tunnel.tx.session import Accept
+from workato_tunnel.tx.tls import PromptTLSFactory
 
 reactor: Any = _reactor
 CATALOGUE = Catalogue(profiles=(Profile("http", "app", "http", ("get",)),))
@@ -107,7 +107,7 @@ class TunnelGateway:
         await self.listen(tls)
 
     async def listen(self, tls: ServerTls) -> None:
-        wrapped = TLSMemoryBIOFactory(tls, False, self.factory.site())
+        wrapped = PromptTLSFactory(tls, False, self.factory.site())
         endpoint = TCP4ServerEndpoint(reactor, self.url.port, interface="127.0.0.1")
         self._port = await endpoint.listen(wrapped)
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from twisted.application.internet import ClientService
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -29,6 +29,7 @@ from workato_tunnel.frames import Catalogue, Goaway, Hello
 from workato_tunnel.handshake import decode_hello, encode_hello
 from workato_tunnel.settings import VERSION, Settings
 from workato_tunnel.tx.session import CLOSE_PROTOCOL_ERROR, Accept, Session
+from workato_tunnel.tx.tls import PromptTLSFactory
 
 from ..identity.store import Identity
 from ..identity.tls import tls_failure
@@ -181,8 +182,10 @@ class TunnelClient(MultiService):
         else:
             plain = HostnameEndpoint(self._reactor, self.host, self.port, timeout=CONNECT_TIMEOUT)
         options = self._identity.client_options(self.host, system_trust=self._system_trust)
-        connecting: Deferred[Any] = wrapClientTLS(options, plain).connect(factory)
-        connecting.addErrback(self._not_connected)
+        connecting: Deferred[Any] = plain.connect(
+            PromptTLSFactory(options, True, factory, self._reactor)
+        )
+        connecting.addCallbacks(lambda tls: tls.wrappedProtocol, self._not_connected)
         return connecting
 
     def _not_connected(self, failure: Failure) -> Failure:

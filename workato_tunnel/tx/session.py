@@ -307,6 +307,7 @@ class Session:
             stream.release()
             return
         self._streams[event.stream] = stream
+        stream.request_ended = event.end
         stream.receiver = self._accept(stream, event.head)
         if event.end and not stream.closed:
             stream.incoming_end()

@@ -46,6 +46,7 @@ class TunnelStream:
     def __init__(self, owner: StreamOwner, stream_id: int) -> None:
         self.stream_id = stream_id
         self.closed = False
+        self.request_ended = False
         self._owner = owner
         self._receiving_paused = False
         self._inbox: deque[bytes | _End | Trailers] = deque()

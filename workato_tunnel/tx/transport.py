@@ -37,6 +37,8 @@ class StreamTransport(Protocol):
 
     stream_id: int
     closed: bool
+    request_ended: bool
+    """The peer opened this stream without a body; ``end_received`` is called all the same."""
 
     def send_head(self, head: Head) -> None: ...
 
