@@ -36,6 +36,7 @@ class MemoryStream:
     agent: MemoryAgent
     credit: int | None = None
     closed: bool = False
+    request_ended: bool = False
     body: bytearray = field(factory=bytearray)
     reset_code: str | None = None
     most_queued: int = 0
