@@ -182,6 +182,7 @@ class SqliteRows:
         connection.thd_own("BEGIN IMMEDIATE" if writing else "BEGIN")
         declared = _thd_declared_types(connection, statement)
         sql = statement.render(lambda value: "?").sql
+        sql = sql[: outline(sql, SQLITE).end]
         self._cursor = connection.thd_patient(lambda: connection.raw.execute(sql, values))
         if self._cursor.description is None:
             self._ended = True
