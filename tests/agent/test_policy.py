@@ -25,6 +25,7 @@ class NoStream:
     """The stream of a body that nobody reads."""
 
     closed: bool = True
+    request_ended: bool = True
 
 
 def a_request(method: str = "GET", path: str = "x") -> Request:

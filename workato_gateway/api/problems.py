@@ -11,5 +11,5 @@ def refusal(status: int, title: str, detail: str, hint: str | None = None) -> Pr
     The code stays ``bad_request``: who branches on codes needs no list of HTTP's own statuses.
     """
     problem = Problem("bad_request", detail, hint=hint)
-    problem.type = ProblemType("bad_request", status, title)
+    problem.type = ProblemType("bad_request", status, title, problem.hint)
     return problem

@@ -256,7 +256,11 @@ class Enrolment:
             now = self._now()
             agent = transaction.agent(agent_id)
             if agent is None or agent.revoked is not None or not agent.enabled:
-                raise Problem("forbidden", "the agent is revoked or disabled on the gateway")
+                raise Problem(
+                    "forbidden",
+                    "the agent is revoked or disabled on the gateway",
+                    hint="enable it there, or enrol it with a new code",
+                )
             if transaction.certificates_issued_since(agent_id, now - 3600) >= RENEWALS_AN_HOUR:
                 raise Problem(
                     "overloaded",

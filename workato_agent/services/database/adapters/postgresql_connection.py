@@ -50,7 +50,7 @@ class Link(txpostgres.Connection):  # type: ignore[misc]
             self.lost = True
             return
         self.pollable().notifies.clear()
-        if not self.pollable().closed:
+        if self.fileno() >= 0:
             self.reactor.addReader(self)
 
     def connectionLost(self, reason: Failure) -> None:

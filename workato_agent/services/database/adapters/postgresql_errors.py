@@ -23,6 +23,13 @@ _HINTS: Final = {
     "42804": "a parameter may need a cast, as in ?::date",
     "0A000": "transaction control and COPY from or to the client don't work here",
 }
+_CLASS_HINTS: Final = {
+    "22": "a value does not fit its type or the operation: check the parameters and the data",
+    "23": "the statement breaks a rule of the table; nothing was changed",
+    "40": "nothing was changed: try again",
+    "53": "the database server is short of resources: try again later",
+    "55": "the object is in use or not in the state that the statement needs: try again later",
+}
 
 
 def statement_problem(
@@ -42,7 +49,7 @@ def statement_problem(
         extra["position"] = position
     if diagnosis.constraint_name:
         extra["constraint"] = diagnosis.constraint_name
-    hint = diagnosis.message_hint or _HINTS.get(state or "")
+    hint = diagnosis.message_hint or _HINTS.get(state or "") or _CLASS_HINTS.get((state or "")[:2])
     if state == "25006" and policy.read_only:
         return read_only_problem(detail)
     if state == "57014" and "user request" not in detail:
@@ -116,7 +123,7 @@ _KINDS: Final[tuple[tuple[str, str, str], ...]] = (
         "target_login_failed",
         (
             "the server's pg_hba.conf has no line for this user, database and address; "
-            "it may ask for TLS (tls: require)"
+            "it may ask for TLS (sslmode: require)"
         ),
     ),
     (r"database .* does not exist", "target_not_found", "check the profile's database name"),
@@ -138,14 +145,14 @@ _KINDS: Final[tuple[tuple[str, str, str], ...]] = (
     (
         r"server does not support SSL",
         "target_tls_failed",
-        "the server has TLS switched off: set ssl = on there, or tls: prefer in the profile",
+        "the server has TLS switched off: set ssl = on there, or sslmode: prefer in the profile",
     ),
     (
         r"certificate|\bSSL\b|\bTLS\b|private key",
         "target_tls_failed",
         (
-            "check the profile's tls, ca_file, certificate_file and key_file, and the name in the "
-            "server's certificate"
+            "the server's certificate must come from the profile's sslrootcert, be in date and "
+            "name the profile's host; the server may also refuse the profile's sslcert and sslkey"
         ),
     ),
     (
@@ -154,7 +161,15 @@ _KINDS: Final[tuple[tuple[str, str, str], ...]] = (
         "nothing listens there: check host, port, listen_addresses and the firewall",
     ),
     (
-        r"timeout|timed out|No route|unreachable|reset by peer|closed the connection",
+        r"reset by peer|closed the connection",
+        "target_unreachable",
+        (
+            "something listens there and hangs up: check that host and port are PostgreSQL's, then "
+            "the server's log"
+        ),
+    ),
+    (
+        r"timeout|timed out|No route|unreachable",
         "target_unreachable",
         "check host, port and the firewalls between the agent and the server",
     ),

@@ -106,7 +106,11 @@ class Login:
 
     async def _open_on_reactor(self, address: str, seconds: float) -> ReactorConnection:
         link = Link(self._reactor)
-        connecting: Deferred[Any] = link.connect(**self._parameters(address))
+        # It is given up by leaving it to itself: what txpostgres still says of it nobody wants.
+        connecting: Deferred[Any] = Deferred()
+        link.connect(**self._parameters(address)).addBoth(
+            lambda result: None if connecting.called else connecting.callback(result)
+        )
         try:
             await self._watched(connecting, address, seconds)
         except BaseException:
@@ -163,7 +167,8 @@ class Login:
 
         looking: list[Deferred[None]] = []
         suspicion = self._reactor.callLater(
-            _SUSPICION_SECONDS, lambda: looking.append(Deferred.fromCoroutine(look()))
+            min(_SUSPICION_SECONDS, settings.connect_timeout / 2),
+            lambda: looking.append(Deferred.fromCoroutine(look())),
         )
         try:
             return await _in_time(self._reactor, connecting, seconds)
@@ -181,7 +186,7 @@ class Login:
         except TimeoutError:
             raise Problem(
                 "target_unreachable",
-                f"{settings.host}:{settings.port}: no connection within {seconds:g} s",
+                f"{settings.host}:{settings.port}: no connection within {seconds:.3g} s",
                 hint="check host, port and the firewalls between the agent and the server",
             ) from None
         finally:

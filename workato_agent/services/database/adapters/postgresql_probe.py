@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.error import ConnectError, DNSLookupError, UserError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    DNSLookupError,
+    UserError,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
+
+from ...greetings import describe
 
 _SSL_REQUEST: Final = struct.pack("!II", 8, 80877103)
 _HTTP_REQUEST: Final = b"\r\n\r\nGET / HTTP/1.0\r\n\r\n"
 _PATIENCE: Final = 0.4
 _ENOUGH: Final = 64
-_BANNERS: Final = (
-    (rb"HTTP/", "an HTTP server"),
-    (rb"SSH-", "an SSH server"),
-    (rb"^...\x00[\x0a\xff]", "a MySQL or MariaDB server"),
-    (rb"^-(ERR|NOAUTH|DENIED)", "a Redis server"),
-    (rb"^\x15\x03", "a TLS server, HTTPS perhaps,"),
-    (rb"^220[ -]", "a mail or FTP server"),
-    (rb"^\x04\x01", "a SQL Server"),
-)
 
 
 class _Listener(Protocol):
@@ -66,23 +63,18 @@ class _Listener(Protocol):
             self.heard.callback(self._data)
 
 
-def describe(banner: bytes) -> str | None:
-    """What a server that says this is; None when it may be PostgreSQL or nobody knows."""
-    for pattern, name in _BANNERS:
-        if re.search(pattern, banner, re.DOTALL):
-            return name
-    return None
-
-
 async def identify(reactor: Any, host: str, port: int) -> str | None:
     """What listens at ``host:port``, when that is known not to be PostgreSQL.
 
-    Takes little more than a second after connecting, and raises nothing of its own.
+    Takes little more than a second after connecting, and raises nothing of its own; cancelled, it
+    doesn't know.
     """
     listener = _Listener(reactor)
+    factory = Factory.forProtocol(lambda: listener)
+    factory.noisy = False
     endpoint = HostnameEndpoint(reactor, host, port, timeout=2)
     try:
-        await endpoint.connect(Factory.forProtocol(lambda: listener))
+        await endpoint.connect(factory)
         return describe(await listener.heard)
-    except (ConnectError, DNSLookupError, UserError):
+    except (ConnectError, ConnectingCancelledError, DNSLookupError, UserError):
         return None
