@@ -19,6 +19,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from workato_tunnel.frames import Catalogue
+from workato_tunnel.tx.process import raise_file_limit, settle_heap
 
 from .audit import AuditError, AuditLog
 from .calls import CallObserver
@@ -222,6 +223,7 @@ class Agent(Service):
         """Open everything. Raises StartError, with nothing left open."""
         raise_file_limit()
         sys.setswitchinterval(SWITCH_INTERVAL)
+        settle_heap()
         for remark in self.config.remarks:
             self._log.warn("{remark}", remark=remark)
         try:
@@ -280,16 +282,6 @@ class Agent(Service):
 async def _maybe(result: Any) -> None:
     if isinstance(result, Deferred):
         await result
-
-
-def raise_file_limit() -> None:
-    """As many open files as the system lets us have: each call may need some."""
-    if sys.platform == "win32":
-        return
-    import resource  # noqa: PLC0415 - not on every system
-
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _route(proxy: ProxyOptions | None) -> ConnectProxy | None:

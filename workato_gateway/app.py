@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
@@ -19,6 +18,7 @@ from twisted.python.failure import Failure
 
 from workato_tunnel.errors import ErrorCode
 from workato_tunnel.settings import Settings
+from workato_tunnel.tx.process import raise_file_limit, settle_heap
 from workato_tunnel.tx.tls import PromptTLSFactory
 from workato_tunnel.windows import CreditBudget
 
@@ -205,8 +205,8 @@ class Gateway(Service):
     def privilegedStartService(self) -> None:  # noqa: N802
         """Bind both ports, while the process may still be root. Raises StartError."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        raise_file_limit()
+        settle_heap()
         self._tunnel_listener.bind()
         self._api_listener.bind()
 
