@@ -189,8 +189,9 @@ class RepeatTests(PoolTestCase):
     def test_a_new_connection_that_dies_is_not_tried_again(self) -> None:
         call = self.call()
         self.accept().lose()
+        self.refuse()  # the look at who hung up
         self.assertEqual(self.failureResultOf(call, Problem).value.code, "target_unreachable")
-        self.assertEqual((self.attempts(), self.pool.counts), (1, (0, 0, 0)))
+        self.assertEqual((self.attempts(), self.pool.counts), (2, (0, 0, 0)))
 
 
 class LimitTests(PoolTestCase):
@@ -210,6 +211,9 @@ class LimitTests(PoolTestCase):
     def test_a_connection_that_ends_makes_room_for_the_next_in_line(self) -> None:
         first = self.call()
         one = self.accept()
+        one.answer()
+        self.successResultOf(first)
+        first = self.call("POST")
         self.call().addErrback(lambda _failure: None)
         self.accept()
         third = self.call()

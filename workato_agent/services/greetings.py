@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
+ENOUGH: Final = 64
+"""Bytes that tell."""
+HTTP: Final = "an HTTP server"
 _GREETINGS: Final = (
-    (rb"HTTP/|(?i:^<(!doctype )?html)", "an HTTP server"),
+    (rb"HTTP/|(?i:^<(!doctype )?html)", HTTP),
     (rb"SSH-", "an SSH server"),
     (rb"^...\x00[\x0a\xff]", "a MySQL or MariaDB server"),
     (rb"^-(ERR|NOAUTH|DENIED)", "a Redis server"),

@@ -13,17 +13,19 @@ from twisted.internet.endpoints import (
     TCP6ClientEndpoint,
     wrapClientTLS,
 )
-from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.error import ConnectingCancelledError, ConnectionClosed
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 
 from workato_tunnel.problems import Problem
 
+from .. import greetings
 from . import failures
 from .connection import HttpConnection, Incoming, Outgoing
 from .failures import CONNECT_FAILURES, ConnectionDied
 from .pool import ConnectionPool
 from .settings import HttpSettings
+from .suspicion import identify
 from .target import Origin
 from .tls import Trust
 
@@ -45,6 +47,7 @@ class HttpClient:
         self._timeout = settings.connect_timeout
         self._trust = Trust(settings, origin) if origin.secure else None
         self._endpoint = _endpoint(reactor, origin, self._timeout)
+        self._answered = False
         self.pool = ConnectionPool(reactor, settings, self._connect)
 
     async def call(self, request: Outgoing, deadline: float) -> Incoming:
@@ -56,19 +59,29 @@ class HttpClient:
         connection = self.pool.take() or await self.pool.fresh(deadline)
         reused = connection.served > 0
         try:
-            return await connection.exchange(request)
+            answer = await connection.exchange(request)
         except ConnectionDied as died:
             if not (reused and _repeatable(request, died)):
-                raise self._unanswered(request, reused=False) from died
+                name = greetings.describe(connection.greeting) or await self._other_name()
+                raise self._unanswered(request, name, reused=False) from died
+        else:
+            self._answered = True
+            return answer
         connection = await self.pool.fresh(deadline)
         try:
             return await connection.exchange(request)
         except ConnectionDied as died:
-            raise self._unanswered(request, reused=True) from died
+            raise self._unanswered(request, None, reused=True) from died
 
-    def _unanswered(self, request: Outgoing, *, reused: bool) -> Problem:
+    def _unanswered(self, request: Outgoing, name: str | None, *, reused: bool) -> Problem:
+        if name is not None:
+            return failures.another(self._origin, name)
         safe = request.method in _IDEMPOTENT
         return failures.closed_early(self._origin, reused=reused, idempotent=safe)
+
+    async def _other_name(self) -> str | None:
+        """Who hung up, unless that is an HTTP application for all we know."""
+        return None if self._answered else await identify(self._reactor, self._endpoint)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -102,6 +115,8 @@ class HttpClient:
         except CONNECT_FAILURES as error:
             if handshake.refusal is not None:
                 raise failures.tls_failed(self._origin, handshake.refusal) from error
+            if isinstance(error, ConnectionClosed) and (name := await self._other_name()):
+                raise failures.another(self._origin, name) from error
             raise failures.tls_failed(self._origin, error) from error
         finally:
             if not connection.is_secured:

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from .. import greetings
 from . import failures
 from .fields import Answer, MalformedFields, incoming
 from .sending import RequestSender, Unsent, Wire
@@ -81,6 +82,7 @@ class HttpConnection(TwistedProtocol):
     :ivar is_secured: the handshake is over.
     :ivar ended: fires when the transport is closed.
     :ivar served: calls answered so far.
+    :ivar greeting: what the target said before it was asked anything, which HTTP servers don't.
     :ivar kept: how long the target says it keeps an idle connection, in seconds.
     """
 
@@ -94,6 +96,7 @@ class HttpConnection(TwistedProtocol):
         self.is_secured = False
         self.ended: Deferred[None] = Deferred()
         self.served = 0
+        self.greeting = b""
         self.kept: int | None = None
         self.idle_since = 0.0
         self._socket: socket.socket | None = None
@@ -145,8 +148,11 @@ class HttpConnection(TwistedProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         if not self._busy or self._closed:
+            if not self.served:
+                self.greeting = self.greeting or data[: greetings.ENOUGH]
             self.abort()
             return
+        first = b"" if self._begun else data
         self._begun = True
         before = self._received
         try:
@@ -154,7 +160,7 @@ class HttpConnection(TwistedProtocol):
         except (HttpParserError, HttpParserUpgrade) as error:
             self._reusable = False
             if not self._complete:
-                self._refuse(error)
+                self._refuse(error, first)
                 return
         if self._complete:
             if self._head_only:
@@ -297,11 +303,17 @@ class HttpConnection(TwistedProtocol):
         elif waiting is not None:
             waiting.errback(error)
 
-    def _refuse(self, error: Exception) -> None:
+    def _refuse(self, error: Exception, first: bytes) -> None:
+        """What came is no response; ``first`` are its first bytes, unless those were good."""
         cause = error.__context__
         if cause is not None and not isinstance(cause, _Malformed | MalformedFields):
             self._log.failure("The HTTP connection failed", Failure(cause))
-        self._fail(failures.not_http(self._origin, str(cause or error)))
+        name = greetings.describe(first[: greetings.ENOUGH])
+        self._fail(
+            failures.not_http(self._origin, str(cause or error))
+            if name is None or name == greetings.HTTP
+            else failures.another(self._origin, name)
+        )
 
     def _finish(self) -> None:
         """The response is complete: hand it over, and the connection back."""

@@ -114,7 +114,7 @@ def tls_failed(origin: Origin, error: Exception) -> Problem:
         return _tls_problem(
             origin,
             "timeout",
-            f"{origin} accepted the connection but did not answer the TLS handshake",
+            "the connection was accepted but the TLS handshake not answered",
             "If the application has no TLS on that port, base_url starts with http://",
         )
     words = _openssl_words(error)
@@ -125,24 +125,26 @@ def tls_failed(origin: Origin, error: Exception) -> Problem:
         return _tls_problem(
             origin,
             "no_tls",
-            f"{origin} does not speak TLS: {words}",
+            f"the port does not speak TLS: {words}",
             "If the application has no TLS on that port, base_url starts with http://",
         )
     return _tls_problem(
         origin,
         "handshake",
-        f"The TLS handshake with {origin} failed: {words}",
+        f"the TLS handshake failed: {words}",
         "Check the application's TLS versions and ciphers, and whether it demands a certificate",
     )
 
 
 def _tls_problem(origin: Origin, reason: str, detail: str, hint: str) -> Problem:
     extra = {"reason": reason, "host": origin.host, "port": origin.port}
-    return Problem("target_tls_failed", detail, hint=hint, extra=extra)
+    return Problem("target_tls_failed", f"{origin}: {detail}", hint=hint, extra=extra)
 
 
 def _openssl_words(error: Exception) -> str:
     """OpenSSL's reasons: the last member of each entry of its error queue."""
+    if isinstance(error, ConnectionClosed):
+        return "the connection was closed during the handshake"
     queue = error.args[0] if error.args else ()
     if isinstance(queue, list | tuple):
         reasons = [str(entry[-1]) for entry in queue if isinstance(entry, tuple) and entry]
@@ -153,7 +155,10 @@ def _openssl_words(error: Exception) -> str:
 
 def closed_early(origin: Origin, *, reused: bool, idempotent: bool) -> Problem:
     """The target hung up instead of answering."""
-    hint = "Look into the application's log: it closed the connection on this request"
+    hint = (
+        "Look into the application's log: it closed the connection on this request. If it never"
+        " answers, check the port in base_url, and https:// where the port has TLS"
+    )
     if not idempotent:
         hint += "; the work may have been done"
     elif reused:
@@ -169,6 +174,16 @@ def cut(origin: Origin, received: int, expected: int | None) -> Problem:
         "cut",
         f"{origin} closed the connection after {received}{of} bytes of the response's body",
         "The body is incomplete; look into the application's log",
+    )
+
+
+def another(origin: Origin, name: str) -> Problem:
+    """Something answered, and it is known what: ``name``, the subject of a sentence."""
+    return Problem(
+        "target_wrong_type",
+        f"{origin}: {name} answers there, not an HTTP application",
+        hint="Check host and port in the profile's base_url",
+        extra={"host": origin.host, "port": origin.port},
     )
 
 
