@@ -27,7 +27,7 @@ class Link:
 
 
 # 5 MB/s with 20 ms there and back hold 100 kB; a little more is under way, as on a real link.
-_SLOW = Link(5e6, 0.010, 128 * 1024)
+_SLOW = Link(5e6, 0.010, 160 * 1024)
 # 4 MiB is what Linux lets a sending socket grow to, so the most that plain TCP has under way.
 _LONG = Link(0, 0.050, 4 * 1024 * 1024)
 

@@ -16,11 +16,11 @@ from typing import cast
 
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.posixbase import PosixReactorBase
-from twisted.internet.protocol import ClientFactory, Factory, Protocol, connectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 
-_KERNEL_BUFFER = 16 * 1024
+_KERNEL_BUFFER = 32 * 1024
 
 
 class _Direction:
@@ -95,7 +95,6 @@ class _End(Protocol):
         connection = cast("Connection", self.transport)
         connection.setTcpNoDelay(True)
         connection.bufferSize = 256 * 1024
-        small_buffers(connection.getHandle())
         self._out.source = self._back.sink = connection
         self._back.arm()
 
@@ -104,23 +103,6 @@ class _End(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._out.end()
-
-
-class _Dial(ClientFactory):
-    """Connects the far end; the near one is dropped where that fails."""
-
-    noisy = False
-
-    def __init__(self, far: _End, near: _End) -> None:
-        self._far, self._near = far, near
-
-    def buildProtocol(self, addr: object) -> Protocol:
-        return self._far
-
-    def clientConnectionFailed(  # noqa: N802 (Twisted's name)
-        self, connector: object, reason: Failure
-    ) -> None:
-        cast("Connection", self._near.transport).abortConnection()
 
 
 class _Relay(Factory):
@@ -135,14 +117,24 @@ class _Relay(Factory):
         there = _Direction(self._reactor, *self._link)
         back = _Direction(self._reactor, *self._link)
         near, far = _End(there, back), _End(back, there)
-        self._reactor.connectTCP("127.0.0.1", self._target, _Dial(far, near))
+        with socket.socket() as dialled:
+            short_queue(dialled)
+            # On loopback this takes no time: the kernel answers for the listener.
+            dialled.connect(("127.0.0.1", self._target))
+            self._reactor.adoptStreamConnection(
+                dialled.fileno(), socket.AF_INET, Factory.forProtocol(lambda: far)
+            )
         return near
 
 
-def small_buffers(handle: socket.socket) -> None:
-    """No long queue in the kernel before or behind the link."""
-    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        handle.setsockopt(socket.SOL_SOCKET, option, _KERNEL_BUFFER)
+def short_queue(handle: socket.socket) -> None:
+    """No long queue in the kernel before the link, and segments of a network's size.
+
+    Before it connects or listens: what TCP offers its peer is fixed by then. Loopback's own
+    segments of 64 KiB stall in a buffer that small.
+    """
+    handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_BUFFER)
+    handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1448)
 
 
 def main(*arguments: str) -> None:
@@ -151,8 +143,7 @@ def main(*arguments: str) -> None:
     reactor = cast("PosixReactorBase", installed_reactor)
     relay = _Relay(reactor, int(target), rate, delay, int(window))
     port = reactor.listenTCP(int(listen), relay, interface="127.0.0.1")
-    # Before anybody connects: the window that TCP offers is fixed by then.
-    small_buffers(port.socket)
+    short_queue(port.socket)
     reactor.run()
 
 

@@ -40,7 +40,7 @@ class InstallationTests(SynchronousTestCase):
     """The wheel, not the checkout."""
 
     def test_a_wheel_holds_all_that_the_two_programs_need(self) -> None:
-        folder = Path(self.mktemp())
+        folder = Path(self.mktemp()).absolute()
         folder.mkdir()
         source = folder / "source"
         shutil.copytree(
@@ -74,12 +74,13 @@ class InstallationTests(SynchronousTestCase):
             "from twisted.application.service import IServiceMaker\n"
             "from twisted.plugin import getPlugins\n"
             "print(workato_agent.__file__)\n"
-            "print(sorted(p.tapname for p in getPlugins(IServiceMaker) if 'workato' in p.tapname))\n"
+            "names = [plugin.tapname for plugin in getPlugins(IServiceMaker)]\n"
+            "print(sorted(name for name in names if 'workato' in name))\n"
         )
         isolated = output(
-            *[sys.executable, "-P", "-c", code], cwd=elsewhere, PYTHONPATH=str(installed.absolute())
+            *[sys.executable, "-P", "-c", code], cwd=elsewhere, PYTHONPATH=str(installed)
         )
-        self.assertIn(str(installed.absolute()), isolated)
+        self.assertIn(str(installed), isolated)
         self.assertIn("['workato-agent', 'workato-gateway']", isolated)
 
     def test_twistd_finds_both_programs_from_any_folder(self) -> None:
@@ -111,9 +112,12 @@ class DocumentationTests(SynchronousTestCase):
         broken = []
         for document in self._documents():
             text = document.read_text(encoding="utf-8")
-            for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
-                if "://" not in link and not (document.parent / link).exists():
-                    broken.append(f"{document.relative_to(ROOT)}: {link}")
+            links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
+            broken += [
+                f"{document.relative_to(ROOT)}: {link}"
+                for link in links
+                if "://" not in link and not (document.parent / link).exists()
+            ]
         self.assertEqual([], broken)
 
     def test_the_make_targets_that_are_named_exist(self) -> None:
