@@ -23,6 +23,8 @@ from .services.base import ProfileService
 LONGEST_TIMEOUT: Final = 86_400.0
 STUCK_AFTER: Final = 30.0
 """Seconds after which a service that ignores its cancellation is logged."""
+LONGEST_DETAIL: Final = 2048
+"""Characters of a problem's detail in TRAILERS."""
 BURST: Final = 64 * 1024
 """Bytes of a streamed answer that may be queued between two looks at the credit."""
 
@@ -176,7 +178,7 @@ class Call:
 
     def stop(self, problem: Problem) -> None:
         """End the call with this problem, and its work."""
-        self._fail(problem)
+        self._fail(problem, at_once=True)
         self._cancel()
 
     async def _serve(self) -> None:
@@ -269,22 +271,35 @@ class Call:
         self._head_out = True
         self._status = status
 
-    def _finish(self, request: Request | None) -> None:
+    def _finish(self, request: Request | None, failed: Problem | None = None) -> None:
         self._over = True
         self._code = self._code or "ok"
         elapsed = int((self._dispatcher.clock.seconds() - self._started) * 1000)
         rows = None if request is None else request.usage.rows
-        self._stream.finish(Trailers(rows=rows, elapsed=elapsed))
+        trailers = Trailers(rows=rows, elapsed=elapsed)
+        if failed is not None:
+            trailers = Trailers(
+                rows=rows,
+                elapsed=elapsed,
+                code=failed.code,
+                message=failed.type.title,
+                detail=failed.detail[:LONGEST_DETAIL],
+            )
+        self._stream.finish(trailers)
 
     # -- failures ------------------------------------------------------------------------------
 
-    def _fail(self, problem: Problem) -> None:
+    def _fail(self, problem: Problem, *, at_once: bool = False) -> None:
+        """Tell the caller: ``at_once``, or behind the part of the body that was written."""
         if self._over:
             return
         self._code = problem.code
-        if self._head_out:
+        if self._head_out and at_once:
             self._over = True
             self._stream.reset(problem.code, problem.type.title, problem.detail)
+            return
+        if self._head_out:
+            self._finish(self._request, problem)
             return
         document = problem.body(self._head.request_id)
         headers = (*problem.headers(), ("content-length", str(len(document))))

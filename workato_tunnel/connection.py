@@ -14,6 +14,8 @@ from collections import deque
 from enum import Enum
 from typing import Final
 
+import msgspec
+
 from . import frames
 from .errors import (
     ErrorCode,
@@ -182,7 +184,7 @@ class TunnelConnection:
         """The answer is complete, behind what is queued. ``bytes`` is filled in here."""
         stream = self._stream(stream_id)
         total = stream.send.sent + stream.queued
-        filled = Trailers(total, trailers.rows, trailers.sha256, trailers.elapsed)
+        filled = msgspec.structs.replace(trailers, bytes=total)
         frame = self._map_frame(FrameType.TRAILERS, stream_id, filled)
         stream.sending(FrameType.TRAILERS)
         stream.end_queued = False

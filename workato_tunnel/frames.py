@@ -133,12 +133,19 @@ class Head(PayloadMap, frozen=True, omit_defaults=True):
 
 
 class Trailers(PayloadMap, frozen=True, omit_defaults=True):
-    """Ends a response. ``bytes``: DATA bytes sent, checked by the receiver; ``elapsed`` in ms."""
+    """Ends a response. ``bytes``: DATA bytes sent, checked by the receiver; ``elapsed`` in ms.
+
+    ``code``: a problem's, when the response failed behind the DATA that was sent; with ``message``
+    and ``detail`` as in RESET. "" when it is whole.
+    """
 
     bytes: int = 0
     rows: int | None = None
     sha256: str | None = None
     elapsed: int = 0
+    code: str = ""
+    message: str = ""
+    detail: str = ""
 
 
 class Reset(PayloadMap, frozen=True, omit_defaults=True):

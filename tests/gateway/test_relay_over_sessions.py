@@ -166,6 +166,33 @@ class OverSessions(SynchronousTestCase):
         answer = parse_answer(self.gateway.send(request(b"GET", CALL, fields)).take())
         self.assertEqual(answer.status, 431)
 
+    def fail_behind(self, size: int) -> None:
+        stream = self.calls[0].stream
+        stream.send_head(Head(200))
+        stream.write(bytes(size) + b"the last item")
+        stream.finish(Trailers(code="query_failed", message="refused", detail="division by zero"))
+        stream.release()
+        self.pair.flush()
+
+    def test_a_failure_behind_the_body_lets_all_of_it_through_and_no_clean_end(self) -> None:
+        for size in (0, 500_000):
+            self.calls.clear()
+            transport = self.begin()
+            self.fail_behind(size)
+            while transport.take(50_000):
+                self.pair.flush()
+            self.assertTrue(transport.gone)
+            self.assertFalse(transport.aborted)
+            self.assertTrue(transport.taken.endswith(b"the last item\r\n"))
+            self.assertRaises(ValueError, parse_answer, bytes(transport.taken))
+
+    def test_a_failure_behind_the_body_is_a_reset_where_a_close_would_end_the_body(self) -> None:
+        call = request(b"GET", CALL).replace(b"HTTP/1.1", b"HTTP/1.0")
+        transport = self.gateway.send(call)
+        self.pair.flush()
+        self.fail_behind(0)
+        self.assertTrue(transport.aborted)
+
     def test_the_agents_own_reset(self) -> None:
         transport = self.begin()
         self.calls[0].stream.reset("target_unreachable", "refused", "10.0.0.1:80 refused")

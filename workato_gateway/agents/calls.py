@@ -41,8 +41,8 @@ class CallerSide(Protocol):
 
     def finish(self) -> None: ...
 
-    def fail(self, problem: Problem) -> None:
-        """Answer with the problem, or cut what was already begun."""
+    def fail(self, problem: Problem, *, flush: bool = False) -> None:
+        """Answer with the problem, or cut what was already begun; ``flush``: once it is sent."""
 
 
 @implementer(IPushProducer)
@@ -229,14 +229,19 @@ class Call:
         """The agent's DATA has ended; the trailers are what ends a response."""
 
     def finished(self, trailers: Trailers) -> None:
-        """The response is complete."""
+        """The response is complete; or it failed, and all that came before has been written."""
         caller, stream = self._caller, self._stream
         self._caller = self._stream = None
         if stream is not None and not self._body_ended:
             # Nobody reads the rest of the request's body.
             self._unpace(stream)
             stream.reset(ErrorCode.NO_ERROR)
-        if caller is not None:
+        if caller is None:
+            return
+        if trailers.code:
+            failed = StreamReset(trailers.code, trailers.message, trailers.detail)
+            caller.fail(problem_of_reset(failed, self._name), flush=True)
+        else:
             caller.finish()
 
     def reset_received(self, reason: StreamReset) -> None:

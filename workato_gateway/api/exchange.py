@@ -200,21 +200,28 @@ class Exchange:
         self._end(complete=True)
         self._channel.response_finished(self)
 
-    def fail(self, problem: Problem) -> None:
-        """Answer with a problem; after the head it is too late for that and the answer is cut."""
+    def fail(self, problem: Problem, *, flush: bool = False) -> None:
+        """Answer with a problem; after the head it is too late for that and the answer is cut.
+
+        :param flush: what was written of the answer is still to reach the caller.
+        """
         if self.ended:
             return
         self.code = problem.code
         if self.response is not None:
-            self.abort()
+            self.abort(flush=flush)
             return
         self.respond(problem.status, problem.headers(), problem.body(self.request_id))
 
-    def abort(self) -> None:
+    def abort(self, *, flush: bool = False) -> None:
         """Cut the connection, so that what was sent can't be taken for the whole."""
-        if not self.ended:
-            self._end(complete=False)
-            self._channel.response_cut(self)
+        response = self.response
+        if self.ended:
+            return
+        # Where only the connection's end ends the body, a clean one would complete it.
+        marked = response is not None and (response.chunked or bool(self._remaining))
+        self._end(complete=False)
+        self._channel.response_cut(self, flush=flush and marked)
 
     def break_off(self, problem: Problem) -> None:
         """As :meth:`fail`, from this side of the listener: it is told that the caller is lost."""

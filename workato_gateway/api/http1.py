@@ -345,13 +345,19 @@ class Http1Channel(Protocol):
         if self._buffer or not self._reading:
             self._advance()
 
-    def response_cut(self, exchange: Exchange) -> None:
-        """The exchange can't be answered whole: the caller has to see that."""
+    def response_cut(self, exchange: Exchange, *, flush: bool) -> None:
+        """The exchange can't be answered whole: the caller has to see that.
+
+        :param flush: after what was written, by an end without the body's own.
+        """
         self._exchange = None
-        self._closing = True
-        self._buffer = b""
-        self.transport.unregisterProducer()
-        self.transport.abortConnection()
+        if flush:
+            self._close(linger=False)
+        else:
+            self._closing = True
+            self._buffer = b""
+            self.transport.unregisterProducer()
+            self.transport.abortConnection()
         self.site.exchange_ended(exchange)
 
     def _close(self, *, linger: bool) -> None:

@@ -26,7 +26,8 @@ class StreamReceiver(Protocol):
         """The peer's DATA has ended (a request's body; either side of CONNECT)."""
 
     def finished(self, trailers: Trailers) -> None:
-        """The response is complete (on the side that opened the stream)."""
+        """The response has ended (on the side that opened the stream): it is complete, unless
+        ``trailers.code`` says otherwise."""
 
     def reset_received(self, reason: StreamReset) -> None:
         """The stream ended before its time: reset by the peer, or its session is lost."""
