@@ -276,16 +276,22 @@ class Call:
         self._code = self._code or "ok"
         elapsed = int((self._dispatcher.clock.seconds() - self._started) * 1000)
         rows = None if request is None else request.usage.rows
-        trailers = Trailers(rows=rows, elapsed=elapsed)
-        if failed is not None:
-            trailers = Trailers(
-                rows=rows,
-                elapsed=elapsed,
-                code=failed.code,
-                message=failed.type.title,
-                detail=failed.detail[:LONGEST_DETAIL],
-            )
-        self._stream.finish(trailers)
+        if failed is None:
+            self._stream.finish(Trailers(rows=rows, elapsed=elapsed))
+            return
+        # A file's name may hold what UTF-8 can't say.
+        detail = failed.detail[:LONGEST_DETAIL].encode("utf-8", "replace").decode("utf-8")
+        trailers = Trailers(
+            rows=rows,
+            elapsed=elapsed,
+            code=failed.code,
+            message=failed.type.title,
+            detail=detail,
+        )
+        try:
+            self._stream.finish(trailers)
+        except HeadTooLarge:
+            self._stream.reset(failed.code, failed.type.title)
 
     # -- failures ------------------------------------------------------------------------------
 

@@ -197,7 +197,7 @@ class StreamedAnswerTests(DispatcherCase):
     def test_a_failure_after_the_head_is_told_behind_the_body(self) -> None:
         async def produce() -> AsyncIterator[bytes]:
             yield b"half"
-            raise Problem("target_unreachable", "the disk went away")
+            raise Problem("target_unreachable", "the disk went away" + "\udcff" * 5000)
 
         async def stream(request: Request) -> Response:
             return Response(200, (), produce())
@@ -207,7 +207,7 @@ class StreamedAnswerTests(DispatcherCase):
         assert answer.trailers
         self.assertEqual(bytes(answer.body), b"half")
         self.assertEqual(answer.trailers.code, "target_unreachable")
-        self.assertEqual(answer.trailers.detail, "the disk went away")
+        self.assertTrue(answer.trailers.detail.startswith("the disk went away???"))
         self.assertIsNone(answer.reset)
         self.assertEqual(self.observed.ends[0].code, "target_unreachable")
         self.assert_slots_free()
