@@ -10,7 +10,6 @@ other queues a GOAWAY and ends with :class:`~workato_tunnel.events.ConnectionFai
 
 from __future__ import annotations
 
-from collections import deque
 from enum import Enum
 from typing import Final
 
@@ -53,17 +52,22 @@ from .frames import (
     Trailers,
 )
 from .pacing import ResetRate
-from .resumption import ReceivedFrames, SentFrames
-from .scheduling import RoundRobin
-from .settings import DATA_SIZE, MAX_MESSAGE, PACK_SIZE, QUANTUM, Settings
-from .streams import REQUEST, RESPONSE, Half, Stream
-from .windows import CreditBudget, ReceiveWindow, SendWindow
+from .resumption import ReceivedFrames
+from .sending import SendQueue
+from .settings import MAX_MESSAGE, PACK_SIZE, Settings
+from .streams import CLOSED, DATA, REQUEST, RESPONSE, Stream
+from .windows import CreditBudget, ExtraCredit, ReceiveWindow, SendWindow
 
+# Members of an enum cost a slow look-up each; these are compared for every frame.
+_ACK: Final = int(FrameType.ACK)
+_GOAWAY: Final = int(FrameType.GOAWAY)
+_CATALOGUE: Final = int(FrameType.CATALOGUE)
+_OPEN: Final = int(FrameType.OPEN)
+_HEAD: Final = int(FrameType.HEAD)
 _DATA: Final = int(FrameType.DATA)
-_STREAM_FRAMES: Final = frozenset(
-    {FrameType.OPEN, FrameType.HEAD, FrameType.DATA, FrameType.TRAILERS, FrameType.WINDOW}
-    | {FrameType.RESET}
-)
+_TRAILERS: Final = int(FrameType.TRAILERS)
+_WINDOW: Final = int(FrameType.WINDOW)
+_RESET: Final = int(FrameType.RESET)
 
 
 class Role(Enum):
@@ -95,22 +99,17 @@ class TunnelConnection:
         self.draining = False
         self.peer_draining = False
         self.streams: dict[int, Stream] = {}
-        self._next_id = role.value
+        self._next_id: int = role.value
+        self._our_parity = self._next_id % 2
         self._last_peer_id = 0
         self._ours = 0
         self._slots: dict[int, bool] = {}
-        self._control: deque[bytes] = deque()
-        self._control_size = 0
-        self._replay: deque[bytes] = deque()
-        self._schedule = RoundRobin()
-        self._sent = SentFrames()
         self._received = ReceivedFrames(settings.ack_frames, settings.ack_bytes)
-        self._ack_due = False
-        self._drained: list[int] = []
+        self._out = SendQueue(settings, self._received, self._close)
+        self._catalogue: bytes | None = None
         self._resets = ResetRate(settings.resets_burst, settings.resets_per_second)
         extra = max(0, settings.budget - settings.streams * settings.window)
-        self._budget = CreditBudget(extra)
-        self._shared_budget = shared_budget
+        self._extra = ExtraCredit(CreditBudget(extra), shared_budget)
 
     # -- what the caller wants sent ------------------------------------------------------------
 
@@ -124,6 +123,11 @@ class TunnelConnection:
         """Streams that the peer opened and whose work has not ended."""
         return len(self._slots)
 
+    @property
+    def at_rest(self) -> bool:
+        """Nothing is open in either direction, and the peer has the end of each stream."""
+        return not self.streams and not self._slots and self._out.endings_acknowledged
+
     def open_stream(self, head: Open, end: bool = False) -> int:
         """Open a stream; ``end``: without a body.
 
@@ -134,40 +138,40 @@ class TunnelConnection:
             raise StreamRefused("the session is draining", ErrorCode.DRAINING)
         if self._ours >= self.peer.streams:
             raise StreamRefused(f"all {self.peer.streams} streams are in use", ErrorCode.OVERLOADED)
-        if self._next_id > MAX_STREAM_ID:
-            raise StreamRefused("the session has used up its stream ids", ErrorCode.DRAINING)
-        if self._control_size > self.settings.control_queue:
-            raise StreamRefused("the peer does not read", ErrorCode.OVERLOADED)
         stream_id = self._next_id
-        self._queue(self._map_frame(FrameType.OPEN, stream_id, head, END if end else 0))
-        self._next_id += 2
+        if stream_id > MAX_STREAM_ID:
+            raise StreamRefused("the session has used up its stream ids", ErrorCode.DRAINING)
+        if self._out.control_size > self.settings.control_queue:
+            raise StreamRefused("the peer does not read", ErrorCode.OVERLOADED)
+        self._out.add(self._map_frame(_OPEN, stream_id, head, END if end else 0))
+        self._next_id = stream_id + 2
         self._ours += 1
+        window = self.settings.window
         self.streams[stream_id] = Stream(
             stream_id,
             True,
-            Half.CLOSED if end else REQUEST,
+            CLOSED if end else REQUEST,
             RESPONSE,
             SendWindow(self.peer.window),
-            ReceiveWindow(self.settings.window, self.settings.window),
+            ReceiveWindow(window, window),
         )
         return stream_id
 
     def send_head(self, stream_id: int, head: Head) -> None:
         """Begin the answer on a stream that the peer opened."""
         stream = self._stream(stream_id)
-        frame = self._map_frame(FrameType.HEAD, stream_id, head)
-        stream.sending(FrameType.HEAD)
-        self._queue(frame)
+        frame = self._map_frame(_HEAD, stream_id, head)
+        stream.sending(_HEAD)
+        self._out.add(frame)
 
     def send_data(self, stream_id: int, data: bytes) -> int:
         """Queue body bytes. The bytes now queued on the stream are returned."""
         stream = self._stream(stream_id)
-        stream.sending(FrameType.DATA)
+        stream.sending(_DATA)
         if data:
             stream.queue.append(data)
             stream.queued += len(data)
-            if stream.send.limit > stream.send.sent:
-                self._schedule.add(stream)
+            self._out.schedule(stream)
             if stream.queued >= self.settings.high_water:
                 stream.busy = True
         return stream.queued
@@ -175,31 +179,29 @@ class TunnelConnection:
     def send_end(self, stream_id: int) -> None:
         """Our DATA ends here, behind what is queued."""
         stream = self._stream(stream_id)
-        stream.sending(FrameType.DATA, end=True)
+        stream.sending(_DATA, end=True)
         stream.end_queued = True
-        if stream.sendable():
-            self._schedule.add(stream)
+        self._out.schedule(stream)
 
     def send_trailers(self, stream_id: int, trailers: Trailers) -> None:
-        """The answer is complete, behind what is queued. ``bytes`` is filled in here."""
+        """The answer ends behind what is queued. ``bytes`` is filled in here."""
         stream = self._stream(stream_id)
         total = stream.send.sent + stream.queued
         filled = msgspec.structs.replace(trailers, bytes=total)
-        frame = self._map_frame(FrameType.TRAILERS, stream_id, filled)
-        stream.sending(FrameType.TRAILERS)
+        frame = self._map_frame(_TRAILERS, stream_id, filled)
+        stream.sending(_TRAILERS)
         stream.end_queued = False
         stream.tail = frame
-        if stream.sendable():
-            self._schedule.add(stream)
+        self._out.schedule(stream)
 
     def reset_stream(self, stream_id: int, code: str, message: str = "", detail: str = "") -> None:
-        """End a stream at once. No-op when it is gone."""
+        """End a stream at once, and what of it is not consumed. No-op when it is gone."""
         stream = self.streams.get(stream_id)
         if stream is None:
+            self._extra.forget(stream_id)
             return
         self._close(stream)
-        reset = Reset(str(code), message[:1024], detail[:8192])
-        self._queue(frames.encode_map(FrameType.RESET, stream_id, reset))
+        self._send_reset(stream_id, code, message, detail)
 
     def release(self, stream_id: int) -> None:
         """The work behind a stream that the peer opened has ended: its slot is free again."""
@@ -213,131 +215,68 @@ class TunnelConnection:
         """The consumer has taken bytes of a stream. True when that gave the peer new credit."""
         stream = self.streams.get(stream_id)
         if stream is None:
+            self._extra.consumed(stream_id, size)
             return False
         window = stream.receive
         window.consume(size)
-        if not stream.incoming & Half.DATA:
+        if not stream.incoming & DATA:
             return False
         if window.wants_widening():
-            extra = min(window.size, self.settings.max_window - window.size)
-            if extra > 0 and self._take_budget(extra):
-                window.widen(extra)
+            self._extra.widen(window, self.settings.max_window)
         grant = window.next_grant()
         if grant is None:
             return False
-        self._queue(frames.encode_number(FrameType.WINDOW, stream_id, grant))
+        self._out.add(frames.encode_number(_WINDOW, stream_id, grant))
         return True
 
     def announce(self, catalogue: Catalogue) -> None:
-        """Send the catalogue. Raises HeadTooLarge beyond what a frame holds."""
-        self._queue(self._map_frame(FrameType.CATALOGUE, 0, catalogue))
+        """Send the catalogue, instead of an older one that has not left yet.
+
+        Raises HeadTooLarge beyond what a frame holds.
+        """
+        frame = self._map_frame(_CATALOGUE, 0, catalogue)
+        self._out.replace(self._catalogue, frame)
+        self._catalogue = frame
 
     def go_away(self, code: str, message: str = "") -> None:
         """Take and open no new stream from here on."""
         if not self.draining:
-            self.draining = True
-            self._queue(frames.encode_map(FrameType.GOAWAY, 0, Goaway(str(code), message[:1024])))
+            self._send_goaway(code, message)
 
     def acknowledge(self) -> bool:
         """Let an ACK go out if the peer is owed one. To be called each second."""
-        self._ack_due = self._ack_due or self._received.unreported
-        return self._ack_due
+        if self._received.unreported:
+            self._out.ack_due = True
+        return self._out.ack_due
 
     # -- resumption ----------------------------------------------------------------------------
 
     @property
     def received_count(self) -> int:
         """The number for our HELLO; it counts as told."""
-        self._ack_due = False
+        self._out.ack_due = False
         return self._received.report()
 
     def suspend(self) -> None:
         """The socket is gone. Calls go on being queued, within their bounds."""
-        self._ack_due = False
-        self._replay.clear()
+        self._out.suspend()
 
     def resume(self, received: int) -> None:
         """A new socket is ready and the peer has ``received`` of our frames.
 
         Raises RemoteProtocolError where that number can't be: the session is lost.
         """
-        self._sent.acknowledge(received)
-        self._replay = self._sent.unacknowledged()
+        self._out.resume(received)
 
     # -- messages out --------------------------------------------------------------------------
 
     def next_message(self) -> bytes | None:
-        """The next WebSocket message to send, at most PACK_SIZE and a frame long; None for none.
-
-        Replayed frames first, then control frames, then DATA by turns.
-        """
-        parts: list[bytes] = []
-        size = 0
-        if self._ack_due:
-            self._ack_due = False
-            parts.append(frames.encode_number(FrameType.ACK, 0, self._received.report()))
-        while self._replay and size < PACK_SIZE:
-            frame = self._replay.popleft()
-            parts.append(frame)
-            size += len(frame)
-        if not self._replay:
-            while self._control and size < PACK_SIZE:
-                frame = self._control.popleft()
-                self._control_size -= len(frame)
-                self._sent.add(frame)
-                parts.append(frame)
-                size += len(frame)
-            while size < PACK_SIZE and self._sent.size < self.settings.retained:
-                stream = self._schedule.next()
-                if stream is None:
-                    break
-                size += self._turn(stream, PACK_SIZE - size, parts)
-        if not parts:
-            return None
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        """The next WebSocket message to send, at most PACK_SIZE and a frame long; None for none."""
+        return self._out.next_message()
 
     def take_drained(self) -> list[int]:
         """Streams whose writer was told to wait and may go on; each is reported once."""
-        drained, self._drained = self._drained, []
-        return drained
-
-    def _turn(self, stream: Stream, room: int, parts: list[bytes]) -> int:
-        quantum = DATA_SIZE if self._schedule.alone() else QUANTUM
-        size = 0
-        credit = stream.send.limit - stream.send.sent
-        if stream.queued and credit:
-            payload = _take(stream, min(quantum, credit, max(room, 1024)))
-            length = len(payload)
-            stream.send.sent += length
-            flags = 0
-            if stream.queued:
-                flags = BLOCKED if length == credit else 0
-            elif stream.end_queued:
-                stream.end_queued = False
-                flags = END
-            frame = HEADER.pack(_DATA, flags, length, stream.stream_id) + payload
-            self._sent.add(frame)
-            parts.append(frame)
-            size = len(frame)
-        elif stream.end_queued and not stream.queued:
-            stream.end_queued = False
-            frame = frames.encode(FrameType.DATA, stream.stream_id, b"", END)
-            self._sent.add(frame)
-            parts.append(frame)
-            size = len(frame)
-        if stream.tail is not None and not stream.queued:
-            self._sent.add(stream.tail)
-            parts.append(stream.tail)
-            size += len(stream.tail)
-            stream.tail = None
-            self._close(stream)
-            return size
-        if stream.sendable():
-            self._schedule.add(stream)
-        if stream.busy and stream.queued < self.settings.low_water:
-            stream.busy = False
-            self._drained.append(stream.stream_id)
-        return size
+        return self._out.take_drained()
 
     # -- messages in ---------------------------------------------------------------------------
 
@@ -348,11 +287,10 @@ class TunnelConnection:
             return events
         try:
             self._receive(message, now, events)
-            if self._control_size > 2 * self.settings.control_queue:
-                raise RemoteProtocolError("more to answer than is read", ErrorCode.FLOOD)
+            self._check_bounds()
         except RemoteProtocolError as error:
             self.failed = True
-            self.go_away(error.code, str(error))
+            self._send_goaway(error.code, str(error))
             events.append(ConnectionFailed(str(error.code), str(error)))
         return events
 
@@ -372,32 +310,50 @@ class TunnelConnection:
                 raise RemoteProtocolError("a message ends inside a frame")
             payload = message[offset:stop]
             offset = stop
-            if kind in _STREAM_FRAMES:
-                if self._received.add(length):
-                    self._ack_due = True
-                if kind == FrameType.OPEN:
+            if _OPEN <= kind <= _RESET:
+                self._count(length)
+                if kind == _OPEN:
                     self._on_open(stream_id, flags, payload, now, events)
+                    continue
+                stream = self.streams.get(stream_id)
+                if stream is not None:
+                    self._on_stream_frame(stream, kind, flags, payload, now, events)
                 else:
-                    self._on_stream_frame(kind, stream_id, flags, payload, now, events)
+                    self._check_ended(stream_id)
             else:
                 self._on_connection_frame(kind, flags, stream_id, payload, events)
+
+    def _count(self, length: int) -> None:
+        # A side that drains waits for the peer to have everything: it is told at once.
+        if self._received.add(length) or self.peer_draining:
+            self._out.ack_due = True
+
+    def _check_bounds(self) -> None:
+        out, settings = self._out, self.settings
+        bound = 2 * settings.control_queue
+        if out.control_size > bound or out.retained > settings.retained + bound:
+            # Beside the answers to a flood there may be a head for each stream.
+            bound += 2 * PACK_SIZE + len(self.streams) * self.peer.map_size
+            if out.control_size > bound:
+                raise RemoteProtocolError("more to answer than is read", ErrorCode.FLOOD)
+            if out.retained > settings.retained + bound:
+                raise RemoteProtocolError("more is sent than is acknowledged", ErrorCode.FLOOD)
 
     def _on_connection_frame(
         self, kind: int, flags: int, stream_id: int, payload: bytes, events: list[Event]
     ) -> None:
-        if kind not in {FrameType.ACK, FrameType.GOAWAY, FrameType.CATALOGUE}:
+        if kind not in (_ACK, _GOAWAY, _CATALOGUE):
             if flags & SKIPPABLE and kind != FrameType.HELLO:
                 return
             raise RemoteProtocolError(f"frame type 0x{kind:02x} is not expected here")
         if stream_id:
             raise RemoteProtocolError(f"frame type 0x{kind:02x} belongs on stream 0")
-        if kind == FrameType.ACK:
-            self._sent.acknowledge(frames.decode_number(payload))
+        if kind == _ACK:
+            self._out.acknowledge(frames.decode_number(payload))
             return
-        if self._received.add(len(payload)):
-            self._ack_due = True
-        if kind == FrameType.GOAWAY:
-            self.peer_draining = True
+        self._count(len(payload))
+        if kind == _GOAWAY:
+            self.peer_draining = self._out.ack_due = True
             events.append(GoawayReceived(frames.decode_map(Goaway, payload)))
         elif self.role is Role.AGENT:
             raise RemoteProtocolError("CATALOGUE comes from agents only")
@@ -407,10 +363,7 @@ class TunnelConnection:
     def _on_open(
         self, stream_id: int, flags: int, payload: bytes, now: float, events: list[Event]
     ) -> None:
-        if (
-            stream_id % 2 == self._next_id % 2
-            or not self._last_peer_id < stream_id <= MAX_STREAM_ID
-        ):
+        if stream_id % 2 == self._our_parity or not self._last_peer_id < stream_id <= MAX_STREAM_ID:
             raise RemoteProtocolError(f"OPEN of stream {stream_id} out of order")
         self._last_peer_id = stream_id
         if self.draining:
@@ -432,51 +385,54 @@ class TunnelConnection:
                 stream_id,
                 False,
                 RESPONSE,
-                Half.CLOSED if end else REQUEST,
+                CLOSED if end else REQUEST,
                 SendWindow(self.peer.window),
                 ReceiveWindow(self.settings.window, self.settings.window),
             )
             self._slots[stream_id] = False
             events.append(StreamOpened(stream_id, head, end))
 
+    def _check_ended(self, stream_id: int) -> None:
+        """Late frames of a stream that ended here are normal; of one that never was, not."""
+        ours = stream_id % 2 == self._our_parity
+        if not 0 < stream_id <= (self._next_id - 2 if ours else self._last_peer_id):
+            raise RemoteProtocolError(f"frame on stream {stream_id}, which was never opened")
+
     def _on_stream_frame(
         self,
+        stream: Stream,
         kind: int,
-        stream_id: int,
         flags: int,
         payload: bytes,
         now: float,
         events: list[Event],
     ) -> None:
-        stream = self.streams.get(stream_id)
-        if stream is None:
-            # Late frames of a stream that ended here are normal; of one that never was, not.
-            ours = stream_id % 2 == self._next_id % 2
-            if not 0 < stream_id <= (self._next_id - 2 if ours else self._last_peer_id):
-                raise RemoteProtocolError(f"frame on stream {stream_id}, which was never opened")
-            return
         try:
             if kind == _DATA:
                 self._on_data(stream, flags, payload, events)
-            elif kind == FrameType.WINDOW:
-                if stream.send.raise_to(frames.decode_number(payload)) and stream.sendable():
-                    self._schedule.add(stream)
-            elif kind == FrameType.RESET:
+            elif kind == _WINDOW:
+                if stream.send.raise_to(frames.decode_number(payload)):
+                    self._out.schedule(stream)
+            elif kind == _RESET:
                 self._on_reset(stream, payload, now, events)
-            elif kind == FrameType.HEAD:
-                stream.receiving(FrameType.HEAD)
+            elif kind == _HEAD:
+                stream.receiving(_HEAD)
                 if len(payload) > self.settings.map_size:
                     raise RemoteProtocolError("head too large", ErrorCode.FRAME_TOO_LARGE)
-                events.append(HeadReceived(stream_id, frames.decode_map(Head, payload)))
+                events.append(HeadReceived(stream.stream_id, frames.decode_map(Head, payload)))
             else:
                 self._on_trailers(stream, payload, events)
         except RemoteProtocolError as error:
+            stream_id = stream.stream_id
+            if not stream.ours:
+                # A stream that the peer makes us reset costs as much as one that it resets.
+                self._resets.note(now)
             self.reset_stream(stream_id, error.code, str(error))
             events.append(StreamTerminated(stream_id, str(error.code), str(error), "", False))
 
     def _on_data(self, stream: Stream, flags: int, payload: bytes, events: list[Event]) -> None:
         end = bool(flags & END)
-        stream.receiving(FrameType.DATA, end)
+        stream.receiving(_DATA, end)
         if payload:
             stream.receive.receive(len(payload), bool(flags & BLOCKED))
             events.append(DataReceived(stream.stream_id, payload))
@@ -498,13 +454,13 @@ class TunnelConnection:
         )
 
     def _on_trailers(self, stream: Stream, payload: bytes, events: list[Event]) -> None:
-        stream.receiving(FrameType.TRAILERS)
+        stream.receiving(_TRAILERS)
         trailers = frames.decode_map(Trailers, payload)
         if trailers.bytes != stream.receive.received:
             raise RemoteProtocolError(
                 f"{stream.receive.received} bytes came where {trailers.bytes} were sent"
             )
-        self._close(stream)
+        self._close(stream, complete=True)
         events.append(StreamFinished(stream.stream_id, trailers))
 
     # -- inside --------------------------------------------------------------------------------
@@ -515,67 +471,42 @@ class TunnelConnection:
             raise LocalProtocolError(f"stream {stream_id} is gone")
         return stream
 
+    def _send_goaway(self, code: str, message: str) -> None:
+        self.draining = True
+        goaway = Goaway(str(code), frames.clean(message, 1024))
+        self._out.add(frames.encode_map(_GOAWAY, 0, goaway))
+
     def _refuse(self, stream_id: int, code: ErrorCode, message: str) -> None:
-        reset = Reset(str(code), message[:1024])
-        self._queue(frames.encode_map(FrameType.RESET, stream_id, reset))
+        self._send_reset(stream_id, code, message, "")
+
+    def _send_reset(self, stream_id: int, code: str, message: str, detail: str) -> None:
+        frame = frames.encode_reset(stream_id, code, message, detail, self.peer.map_size)
+        self._out.add(frame, ending=True)
 
     def _map_frame(
-        self, kind: FrameType, stream_id: int, payload: frames.PayloadMap, flags: int = 0
+        self, kind: int, stream_id: int, payload: frames.PayloadMap, flags: int = 0
     ) -> bytes:
         try:
             frame = frames.encode_map(kind, stream_id, payload, flags)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise HeadTooLarge(str(error)) from None
         if len(frame) - HEADER_SIZE > self.peer.map_size:
             raise HeadTooLarge(f"{len(frame)} bytes; the peer takes {self.peer.map_size}")
         return frame
 
-    def _queue(self, frame: bytes) -> None:
-        self._control.append(frame)
-        self._control_size += len(frame)
-
-    def _take_budget(self, extra: int) -> bool:
-        if not self._budget.take(extra):
-            return False
-        if self._shared_budget is not None and not self._shared_budget.take(extra):
-            self._budget.give(extra)
-            return False
-        return True
-
-    def _close(self, stream: Stream) -> None:
-        if stream.closed:
-            return
+    def _close(self, stream: Stream, complete: bool = False) -> None:
+        stream_id = stream.stream_id
         stream.closed = True
         stream.queue.clear()
         stream.queued = 0
-        del self.streams[stream.stream_id]
+        stream.tail = None
+        del self.streams[stream_id]
         if stream.receive.extra:
-            self._budget.give(stream.receive.extra)
-            if self._shared_budget is not None:
-                self._shared_budget.give(stream.receive.extra)
+            if complete:
+                self._extra.keep(stream_id, stream.receive)
+            else:
+                self._extra.give(stream.receive)
         if stream.ours:
             self._ours -= 1
-        elif self._slots.get(stream.stream_id):
-            del self._slots[stream.stream_id]
-
-
-def _take(stream: Stream, limit: int) -> bytes | memoryview:
-    """The next ``limit`` bytes of the queue, or what there is."""
-    queue = stream.queue
-    chunk = queue[0]
-    if len(chunk) > limit:
-        view = chunk if isinstance(chunk, memoryview) else memoryview(chunk)
-        queue[0] = view[limit:]
-        stream.queued -= limit
-        return view[:limit]
-    queue.popleft()
-    if not queue or len(chunk) + len(queue[0]) > limit:
-        stream.queued -= len(chunk)
-        return chunk
-    gathered = [chunk]
-    size = len(chunk)
-    while queue and size + len(queue[0]) <= limit:
-        size += len(queue[0])
-        gathered.append(queue.popleft())
-    stream.queued -= size
-    return b"".join(gathered)
+        elif self._slots.get(stream_id):
+            del self._slots[stream_id]

@@ -178,6 +178,22 @@ def encode_map(kind: int, stream: int, payload: PayloadMap, flags: int = 0) -> b
     return HEADER.pack(kind, flags, len(packed), stream) + packed
 
 
+def encode_reset(stream: int, code: str, message: str, detail: str, limit: int) -> bytes:
+    """A RESET whose map is at most ``limit`` (1,024 or more) bytes long, cut where it must be."""
+    reset = Reset(clean(code, 64), clean(message, 1024), clean(detail, 8192))
+    frame = encode_map(FrameType.RESET, stream, reset)
+    if len(frame) - HEADER_SIZE > limit:
+        # A character is four bytes at most.
+        reset = Reset(reset.code[:32], reset.message[:100], reset.detail[:100])
+        frame = encode_map(FrameType.RESET, stream, reset)
+    return frame
+
+
+def clean(text: str, limit: int) -> str:
+    """At most ``limit`` characters, without what UTF-8 can't say (file names may hold it)."""
+    return str(text[:limit].encode("utf-8", "replace"), "utf-8")
+
+
 def encode_number(kind: int, stream: int, number: int) -> bytes:
     """A frame whose payload is one u64 (ACK, WINDOW)."""
     return HEADER.pack(kind, 0, 8, stream) + U64.pack(number)

@@ -43,6 +43,6 @@ class RoundRobin:
             if not stream.closed:
                 return stream
 
-    def alone(self) -> bool:
-        """Whether nobody else waits for a turn."""
-        return not self._interactive and not self._bulk
+    def __bool__(self) -> bool:
+        """Whether anybody waits for a turn (it may have been closed since)."""
+        return bool(self._interactive or self._bulk)

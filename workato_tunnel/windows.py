@@ -96,3 +96,59 @@ class ReceiveWindow:
         self.granted = target
         self.starved = False
         return target
+
+
+class ExtraCredit:
+    """What a session has given its streams beyond their first windows, within its budgets.
+
+    Credit is a promise of memory, so a stream's extra comes back only when its bytes have been
+    taken: a stream that is complete may still wait for its consumer.
+    """
+
+    def __init__(self, own: CreditBudget, shared: CreditBudget | None) -> None:
+        self._own = own
+        self._shared = shared
+        self._undelivered: dict[int, ReceiveWindow] = {}
+
+    @property
+    def left(self) -> int:
+        """Bytes of the session's own budget that are not given out."""
+        return self._own.left
+
+    def widen(self, window: ReceiveWindow, limit: int) -> None:
+        """Double a window, up to ``limit``, as far as the budgets allow."""
+        extra = min(window.size, limit - window.size)
+        if extra <= 0 or not self._own.take(extra):
+            return
+        if self._shared is not None and not self._shared.take(extra):
+            self._own.give(extra)
+            return
+        window.widen(extra)
+
+    def keep(self, stream_id: int, window: ReceiveWindow) -> None:
+        """The stream is complete; what is not consumed goes on counting."""
+        if window.consumed < window.received:
+            self._undelivered[stream_id] = window
+        else:
+            self.give(window)
+
+    def consumed(self, stream_id: int, size: int) -> None:
+        """The consumer has taken bytes of a stream that is complete."""
+        window = self._undelivered.get(stream_id)
+        if window is not None:
+            window.consume(size)
+            if window.consumed >= window.received:
+                self.forget(stream_id)
+
+    def forget(self, stream_id: int) -> None:
+        """Nobody will consume the rest of a stream that is complete. No-op for any other."""
+        window = self._undelivered.pop(stream_id, None)
+        if window is not None:
+            self.give(window)
+
+    def give(self, window: ReceiveWindow) -> None:
+        """Take a window's extra back."""
+        if window.extra:
+            self._own.give(window.extra)
+            if self._shared is not None:
+                self._shared.give(window.extra)

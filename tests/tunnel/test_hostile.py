@@ -195,5 +195,5 @@ class HostileTests(SynchronousTestCase):
                 gateway_end.receive_message(message, 0.0)
         for end in (agent_end, gateway_end):
             self.assertEqual((end.streams, end.open_streams, end.busy_slots), ({}, 0, 0))
-            self.assertLess(end._sent.size, 1024)
-            self.assertEqual(len(end._schedule._interactive) + len(end._schedule._bulk), 0)
+            self.assertLess(end._out.retained, 1024)
+            self.assertEqual(bool(end._out._schedule), False)

@@ -319,8 +319,8 @@ class Interleavings(RuleBasedStateMachine):
             assert not end.streams, f"{end.role} waits for ever: {end.streams}"
             assert end.busy_slots == 0
             assert end.open_streams == 0
-            assert end._budget.left == SETTINGS.budget - SETTINGS.streams * SETTINGS.window
-            assert end._sent.size < 2048
+            assert end._extra.left == SETTINGS.budget - SETTINGS.streams * SETTINGS.window
+            assert end._out.retained < 2048
         assert all(call.finished or call.reset for call in self.calls.values())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.interfaces import IPushProducer
@@ -18,7 +17,8 @@ class Link(Protocol):
         """Send one binary message."""
 
     def register(self, producer: IPushProducer) -> None:
-        """Make this the transport's producer, to be paused while much is unsent."""
+        """Make this the transport's producer: paused while much is unsent, stopped as soon as the
+        WebSocket closes, whoever closes it."""
 
     def close(self, code: int, reason: str) -> None:
         """Close with a WebSocket close code (RFC 6455, section 7.4)."""
@@ -27,20 +27,27 @@ class Link(Protocol):
         """Drop the socket at once."""
 
 
+class Sender(Protocol):
+    """The session, as its socket's producer needs it."""
+
+    connection: TunnelConnection
+
+    def writers_may_go_on(self, stream_ids: list[int]) -> None:
+        """Less than the low-water mark is queued on these streams."""
+
+    def all_sent(self) -> None:
+        """Nothing more can be sent now."""
+
+
 @implementer(IPushProducer)
 class Outbound:
     """Packs late: what is next is decided when the transport has room, so that a control frame or
-    a short answer never waits behind more than the transport's own buffer.
+    a short answer never waits behind more than the transport's own buffer."""
 
-    :param drained: told of the streams whose writers may go on.
-    """
-
-    def __init__(
-        self, connection: TunnelConnection, link: Link, drained: Callable[[list[int]], None]
-    ) -> None:
-        self._connection = connection
+    def __init__(self, sender: Sender, link: Link) -> None:
+        self._sender = sender
+        self._connection = sender.connection
         self._link = link
-        self._drained = drained
         self._paused = False
         self._stopped = False
         self._sending = False
@@ -56,7 +63,7 @@ class Outbound:
         self.send()
 
     def stopProducing(self) -> None:
-        """The transport is gone."""
+        """The transport takes no more."""
         self._stopped = True
 
     def send(self) -> None:
@@ -64,15 +71,17 @@ class Outbound:
         if self._sending:
             return
         self._sending = True
+        connection = self._connection
         try:
-            while not self._paused and not self._stopped:
-                message = self._connection.next_message()
-                if message is None:
-                    break
+            while self._room() and (message := connection.next_message()) is not None:
                 self.bytes_sent += len(message)
                 self._link.send_message(message)
-                drained = self._connection.take_drained()
+                drained = connection.take_drained()
                 if drained:
-                    self._drained(drained)
+                    self._sender.writers_may_go_on(drained)
         finally:
             self._sending = False
+        self._sender.all_sent()
+
+    def _room(self) -> bool:
+        return not (self._paused or self._stopped)

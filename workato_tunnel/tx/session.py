@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from workato_tunnel.connection import Role, TunnelConnection
-from workato_tunnel.errors import ErrorCode, StreamRefused, StreamReset
+from workato_tunnel.errors import ErrorCode, LocalProtocolError, StreamRefused, StreamReset
 from workato_tunnel.events import (
     CatalogueReceived,
     ConnectionFailed,
@@ -43,7 +43,12 @@ CLOSE_POLICY: Final = 1008
 class Session:
     """Drives one :class:`TunnelConnection` over one socket after another.
 
-    :ivar ended: nothing more comes of this session; ``end_code`` says why.
+    A socket that is lost may be replaced, and the streams go on. A WebSocket that the peer *closes*
+    is the end of the session: nobody closes what is to be resumed.
+
+    :ivar ended: nothing more comes of this session; ``end_code`` says why. Only responses that are
+        complete go on to their consumers.
+    :ivar on_end: called once, when that happens.
     :param secret: names the session when it is to be resumed.
     :param hold: seconds for which a lost socket may be replaced.
     :param accept: called for each stream that the peer opens; None refuses them.
@@ -85,18 +90,9 @@ class Session:
         self._flush_call: IDelayedCall | None = None
         self._ack_call: IDelayedCall | None = None
         self._hold_call: IDelayedCall | None = None
-        self._idle: list[Deferred[None]] = []
-        self._on: dict[type[Event], Callable[[Any], None]] = {
-            StreamOpened: self._on_opened,
-            HeadReceived: self._on_head,
-            DataReceived: self._on_data,
-            DataEnded: self._on_data_end,
-            StreamFinished: self._on_finished,
-            StreamTerminated: self._on_terminated,
-            CatalogueReceived: self._on_catalogue,
-            GoawayReceived: self._on_goaway,
-            ConnectionFailed: self._on_failed,
-        }
+        self._at_rest: list[Deferred[None]] = []
+        self._settle_call: IDelayedCall | None = None
+        self._receiving = False
 
     # -- what both ends ask --------------------------------------------------------------------
 
@@ -131,26 +127,26 @@ class Session:
         if self._link is None:
             raise StreamRefused("the tunnel is down", ErrorCode.TUNNEL_LOST)
         stream_id = self.connection.open_stream(head, end)
-        stream = TunnelStream(self, stream_id)
-        stream.receiver = receiver
-        self._streams[stream_id] = stream
+        stream = self._streams[stream_id] = TunnelStream(self, stream_id, receiver)
         self.wake()
         return stream
 
     def announce(self, catalogue: Catalogue) -> None:
-        """Tell the gateway what this agent offers."""
-        self.connection.announce(catalogue)
-        self.wake()
+        """Tell the gateway what this agent offers. Raises HeadTooLarge for too much."""
+        if not self.ended:
+            self.connection.announce(catalogue)
+            self.wake()
 
     def drain(self, code: str = ErrorCode.DRAINING, message: str = "") -> Deferred[None]:
-        """Take no new streams. Fires when those in flight, both ways, have ended."""
+        """Take no new streams. Fires when those in flight, both ways, have ended, and the peer has
+        the end of each: nothing is lost if the socket is closed then."""
         if not self.ended:
             self.connection.go_away(code, message)
             self.wake()
-        if self.ended or self._at_rest():
+        if self.ended or self.connection.at_rest:
             return succeed(None)
-        waiting: Deferred[None] = Deferred(self._idle.remove)
-        self._idle.append(waiting)
+        waiting: Deferred[None] = Deferred(self._at_rest.remove)
+        self._at_rest.append(waiting)
         return waiting
 
     def terminate(
@@ -159,6 +155,7 @@ class Session:
         """End the session for good: streams are lost, the socket is closed."""
         if self.ended:
             return
+        self.ended = True
         self.connection.go_away(code, message)
         link, outbound = self._link, self._outbound
         if link is not None and outbound is not None:
@@ -174,6 +171,8 @@ class Session:
 
         Raises RemoteProtocolError where the count can't be: the session is to be ended.
         """
+        if self.ended:
+            raise LocalProtocolError("the session has ended")
         if self._link is not None:
             self._drop()
         if resume is not None:
@@ -181,26 +180,28 @@ class Session:
             self.resumptions += 1
         self._cancel("_hold_call")
         self._link = link
-        self._outbound = Outbound(self.connection, link, self._on_drained)
+        self._outbound = Outbound(self, link)
         link.register(self._outbound)
         self._outbound.send()
 
     def link_lost(self, link: Link) -> None:
         """The socket is gone; wait for the next one. Ignored for a socket replaced already."""
-        if link is not self._link:
-            return
-        self._detach()
-        self.connection.suspend()
-        if self.ended:
-            return
-        if self.connection.failed or self.hold <= 0:
-            self._end(ErrorCode.TUNNEL_LOST, "the tunnel broke")
-        else:
-            self._hold_call = self._clock.callLater(self.hold, self._expired)
+        if link is self._link:
+            self._detach()
+            self.connection.suspend()
+            self._wait_for_link()
+
+    def link_closed(self, link: Link, reason: str) -> None:
+        """The peer closed the WebSocket: it has ended the session. Ignored as above."""
+        if link is self._link:
+            self._detach()
+            self._end(ErrorCode.TUNNEL_LOST, f"the other side closed the tunnel: {reason}")
 
     def supersede(self) -> int:
         """Give up the present socket for one that is about to come; the count for our HELLO."""
-        self._drop()
+        if self._link is not None:
+            self._drop()
+            self._wait_for_link()
         return self.connection.received_count
 
     def message_received(self, link: Link, message: bytes) -> None:
@@ -208,27 +209,48 @@ class Session:
         if link is not self._link:
             return
         self.bytes_received += len(message)
-        for event in self.connection.receive_message(message, self._clock.seconds()):
-            self._on[type(event)](event)
-        if self._ack_call is None and not self.ended:
-            self._ack_call = self._clock.callLater(ACK_DELAY, self._acknowledge)
+        self._receiving = True
+        try:
+            for event in self.connection.receive_message(message, self._clock.seconds()):
+                self._on[type(event)](self, event)
+                if self.ended:
+                    return
+        finally:
+            self._receiving = False
         if self._outbound is not None:
+            if self._ack_call is None:
+                self._ack_call = self._clock.callLater(ACK_DELAY, self._acknowledge)
             self._outbound.send()
-        if self._idle:
-            self._check_idle()
+        self._check_soon()
 
     # -- for streams ---------------------------------------------------------------------------
 
     def wake(self) -> None:
         """Something is to be sent: pack it together with all that this reactor turn brings."""
-        if self._flush_call is None and self._outbound is not None:
+        if self._flush_call is None and self._outbound is not None and not self._receiving:
             self._flush_call = self._clock.callLater(0, self._flush)
 
     def forget(self, stream_id: int) -> None:
         """A stream takes no further events."""
         self._streams.pop(stream_id, None)
-        if self._idle:
-            self.wake()
+        self._check_soon()
+
+    def released(self) -> None:
+        """The work behind a stream has ended."""
+        self._check_soon()
+
+    # -- for the socket's producer -------------------------------------------------------------
+
+    def writers_may_go_on(self, stream_ids: list[int]) -> None:
+        """Less than the low-water mark is queued on these streams."""
+        for stream_id in stream_ids:
+            stream = self._streams.get(stream_id)
+            if stream is not None:
+                stream.drained()
+
+    def all_sent(self) -> None:
+        """Nothing more can be sent now."""
+        self._check_soon()
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -236,26 +258,20 @@ class Session:
         self._flush_call = None
         if self._outbound is not None:
             self._outbound.send()
-        if self._idle:
-            self._check_idle()
 
     def _acknowledge(self) -> None:
         self._ack_call = None
         if self._outbound is not None and self.connection.acknowledge():
             self._outbound.send()
 
-    def _on_drained(self, stream_ids: list[int]) -> None:
-        for stream_id in stream_ids:
-            stream = self._streams.get(stream_id)
-            if stream is not None:
-                stream.drained()
+    def _check_soon(self) -> None:
+        if self._at_rest and self._settle_call is None and not self.ended:
+            self._settle_call = self._clock.callLater(0, self._check)
 
-    def _at_rest(self) -> bool:
-        return not self.connection.streams and not self.connection.busy_slots
-
-    def _check_idle(self) -> None:
-        if self.ended or self._at_rest():
-            waiting, self._idle = self._idle, []
+    def _check(self) -> None:
+        self._settle_call = None
+        if self.ended or self.connection.at_rest:
+            waiting, self._at_rest = self._at_rest, []
             for deferred in waiting:
                 deferred.callback(None)
 
@@ -281,6 +297,14 @@ class Session:
             self.connection.suspend()
             link.abort()
 
+    def _wait_for_link(self) -> None:
+        if self.ended or self._link is not None or self._hold_call is not None:
+            return
+        if self.hold <= 0:
+            self._end(ErrorCode.TUNNEL_LOST, "the tunnel broke")
+        else:
+            self._hold_call = self._clock.callLater(self.hold, self._expired)
+
     def _expired(self) -> None:
         self._hold_call = None
         self._end(
@@ -290,26 +314,41 @@ class Session:
     def _end(self, code: str, message: str) -> None:
         self.ended = True
         self.end_code = str(code)
-        for name in ("_flush_call", "_ack_call", "_hold_call"):
+        for name in ("_flush_call", "_ack_call", "_hold_call", "_settle_call"):
             self._cancel(name)
-        for stream in list(self._streams.values()):
-            self.connection.reset_stream(stream.stream_id, code)
-            stream.incoming_reset(StreamReset(ErrorCode.TUNNEL_LOST, message))
-        self._check_idle()
-        self.on_end()
+        streams = list(self._streams.values())
+        for stream_id in list(self.connection.streams):
+            self.connection.reset_stream(stream_id, code)
+        for stream in streams:
+            if not stream.complete:
+                stream.incoming_reset(StreamReset(ErrorCode.TUNNEL_LOST, message))
+        self._check()
+        self._tell(self.on_end)
+
+    def _tell(self, call: Callable[..., None], *args: object) -> None:
+        try:
+            call(*args)
+        except Exception:  # noqa: BLE001 - the owner's fault must not end the reading of the socket
+            self._log.failure("The owner of a tunnel's session failed")
 
     # -- events --------------------------------------------------------------------------------
 
     def _on_opened(self, event: StreamOpened) -> None:
-        stream = TunnelStream(self, event.stream)
+        stream = TunnelStream(self, event.stream, request_ended=event.end)
         if self._accept is None:
             stream.reset(ErrorCode.REFUSED, "this side takes no streams")
             stream.release()
             return
         self._streams[event.stream] = stream
-        stream.request_ended = event.end
-        stream.receiver = self._accept(stream, event.head)
-        if event.end and not stream.closed:
+        try:
+            receiver = self._accept(stream, event.head)
+        except Exception:  # noqa: BLE001 - one stream's fault must not end the session's others
+            self._log.failure("Stream {stream} could not be begun", stream=event.stream)
+            stream.reset(ErrorCode.INTERNAL_ERROR, "the stream could not be begun")
+            stream.release()
+            return
+        stream.begin(receiver)
+        if event.end:
             stream.incoming_end()
 
     def _on_head(self, event: HeadReceived) -> None:
@@ -341,13 +380,25 @@ class Session:
 
     def _on_catalogue(self, event: CatalogueReceived) -> None:
         self.catalogue = event.catalogue
-        self.on_catalogue(event.catalogue)
+        self._tell(self.on_catalogue, event.catalogue)
 
     def _on_goaway(self, event: GoawayReceived) -> None:
-        self.on_goaway(event.goaway)
+        self._tell(self.on_goaway, event.goaway)
 
     def _on_failed(self, event: ConnectionFailed) -> None:
         self._log.error(
             "The peer broke the protocol: {code}: {reason}", code=event.code, reason=event.message
         )
         self.terminate(event.code, event.message, close_code=CLOSE_PROTOCOL_ERROR)
+
+    _on: ClassVar[dict[type[Event], Callable[[Session, Any], None]]] = {
+        StreamOpened: _on_opened,
+        HeadReceived: _on_head,
+        DataReceived: _on_data,
+        DataEnded: _on_data_end,
+        StreamFinished: _on_finished,
+        StreamTerminated: _on_terminated,
+        CatalogueReceived: _on_catalogue,
+        GoawayReceived: _on_goaway,
+        ConnectionFailed: _on_failed,
+    }

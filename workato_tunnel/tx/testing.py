@@ -43,14 +43,20 @@ class MemoryLink:
         self._producer = producer
 
     def close(self, code: int, reason: str) -> None:
-        """Remember the close code."""
+        """Remember the close code; what was sent before is still delivered."""
         self.closed_with = (code, reason)
-        self.open = False
+        self._stop()
 
     def abort(self) -> None:
         """Drop what is on the way."""
-        self.open = False
+        self._stop()
         self.sent.clear()
+
+    def _stop(self) -> None:
+        self.open = False
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stopProducing()
 
 
 class MemoryPair:
@@ -115,16 +121,24 @@ class MemoryPair:
         self.gateway.attach(self.gateway_link, received[0])
 
     def step(self) -> bool:
-        """One reactor turn and one message each way; False when nothing moved."""
+        """One reactor turn and one message each way; False when nothing moved.
+
+        A socket that one side has closed is closed for the other one when all that was sent before
+        has arrived.
+        """
         self.clock.advance(0)
         moved = False
         for source, sink, far in (
             (self.agent_link, self.gateway, self.gateway_link),
             (self.gateway_link, self.agent, self.agent_link),
         ):
-            if source.open and source.sent:
+            if source.sent:
                 moved = True
                 sink.message_received(far, source.take())
+            elif source.closed_with is not None and far.open:
+                moved = True
+                far.abort()
+                sink.link_closed(far, source.closed_with[1])
         return moved
 
     def flush(self, turns: int = 100_000) -> None:
