@@ -89,6 +89,8 @@ def _is_plain(data: bytes, rows: int, width: int) -> bool:
 
 
 def _csv(rows: list[bytes], first: bool) -> bytes:
+    if len(rows) == 1:
+        return rows[0][:-1] + b"\r\n"
     data = b"".join(rows)
     if data.count(b"\n") == len(rows):
         return data.replace(b"\n", b"\r\n")

@@ -13,6 +13,7 @@ from ..settings import DatabasePolicy, PostgresqlSettings
 from ..statements import Rendered
 from .base import read_only_problem
 
+_LONGEST: Final = 1000
 _HINTS: Final = {
     "25001": "every call runs in a transaction of its own, and this statement can't",
     "40001": "nothing was changed: try again",
@@ -38,9 +39,9 @@ def statement_problem(
     """The problem that an error of a statement is."""
     state: str | None = error.pgcode
     diagnosis: Any = error.diag
-    detail = diagnosis.message_primary or str(error).strip() or type(error).__name__
+    detail = _bounded(diagnosis.message_primary or str(error).strip() or type(error).__name__)
     if diagnosis.message_detail:
-        detail = f"{detail}\n{diagnosis.message_detail}"
+        detail = f"{detail}\n{_bounded(diagnosis.message_detail)}"
     extra: dict[str, object] = {}
     if state is not None:
         extra["sqlstate"] = state
@@ -66,6 +67,11 @@ def statement_problem(
             extra=extra,
         )
     return Problem("query_failed", detail, hint=hint, extra=extra)
+
+
+def _bounded(text: str) -> str:
+    """The server quotes values in its messages, whatever their size."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
 
 
 def timeout_problem(detail: str, policy: DatabasePolicy) -> Problem:

@@ -20,12 +20,13 @@ from .postgresql_errors import statement_problem, undecodable_problem
 from .postgresql_literals import COUNT_COLUMN, LARGE_COLUMN, PORTAL, opening
 from .postgresql_types import TypeCatalogue, converters
 
-_FIRST: Final = 50
+_FIRST: Final = 40
 _LARGEST: Final = 1000
-_GROWTH: Final = 4
+_GROWTH: Final = 5
 _BATCH_BYTES: Final = 256 * 1024
 _SLICE: Final = 250
-"""Rows that are decoded in one turn of the reactor."""
+_SLICE_BYTES: Final = 64 * 1024
+"""Rows, and about how many bytes, that are decoded in one turn of the reactor."""
 
 
 class Large(Exception):
@@ -49,6 +50,7 @@ class FetchedRows:
     _left: int = 0
     _fetched: int = 0
     _asked: int = 0
+    _more: bool = False
     _next: Deferred[Any] | None = None
     _bytes: int = 0
     _encoded: int = 0
@@ -89,20 +91,20 @@ class FetchedRows:
             if not self._left:
                 return None
         try:
-            rows = self._cursor.fetchmany(_SLICE)
+            rows = self._cursor.fetchmany(self._fitting(_SLICE_BYTES, _SLICE))
         except UnicodeError:
             raise undecodable_problem() from None
         self._left -= len(rows)
         block = self._output.encode(self._convert(rows))
         self._bytes += len(block.data)
         self._encoded += len(rows)
+        self._ask()
         return block
 
     async def count(self) -> int:
         """Rows changed, or all there are where nothing is changed; the rest is skipped."""
         if self.changed is not None:
             return self.changed
-        await self._connection.settled()
         if self._next is not None:
             waiting, self._next = self._next, None
             self._took(await self._answer(waiting))
@@ -111,6 +113,7 @@ class FetchedRows:
 
     async def finish(self) -> None:
         """Commit and give the connection back."""
+        self._forget_next()
         await self._connection.settled()
         cursor = await self._run("COMMIT")
         if cursor.statusmessage != "COMMIT":
@@ -126,35 +129,48 @@ class FetchedRows:
         """Cancel the statement on the server and close the connection."""
         if not self._released:
             self._released = True
-            if self._next is not None:
-                self._next.addErrback(lambda failure: failure.trap(psycopg2.Error))
+            self._forget_next()
             await self._release(self._connection, False)
+
+    def _forget_next(self) -> None:
+        """Nobody reads the batch that is on its way; COMMIT tells if it failed."""
+        if self._next is not None:
+            self._next.addErrback(lambda failure: failure.trap(psycopg2.Error))
+            self._next = None
 
     @property
     def _csv(self) -> bool:
         return self._output.writer.format == "csv"
 
     def _took(self, cursor: Any) -> None:
-        """A batch has come: use it, and ask for the one after it unless it was the last."""
+        """A batch has come; it was the last when it holds less than was asked for."""
         self._cursor = cursor
         self._left = cursor.rowcount
         self._fetched += self._left
-        if self._left < self._asked:
+        self._more = self._left == self._asked
+
+    def _ask(self) -> None:
+        """Ask for the next batch, once the size of rows is known from the first of this one."""
+        if not self._more or self._output.truncated:
             return
-        count = self._batch()
-        if count:
-            self._asked = count
+        self._more = False
+        self._asked = self._batch()
+        if self._asked:
             self._next = self._connection.start(
-                f"FETCH {count} FROM {PORTAL}", text_floats=self._csv
+                f"FETCH {self._asked} FROM {PORTAL}", text_floats=self._csv
             )
 
     def _batch(self) -> int:
         """How many rows to ask for next: more each time while they are small."""
-        count = min(_LARGEST, self._asked * _GROWTH) if self._asked else _FIRST
-        if self._encoded:
-            count = min(count, max(1, _BATCH_BYTES * self._encoded // max(1, self._bytes)))
+        count = _FIRST
+        if self._asked:
+            count = min(self._asked * _GROWTH, self._fitting(_BATCH_BYTES, _LARGEST))
         limit = self._output.max_rows
         return count if limit is None else min(count, limit + 1 - self._fetched)
+
+    def _fitting(self, size: int, most: int) -> int:
+        """How many rows fit in so many bytes; one, as long as nothing is known of them."""
+        return min(most, max(1, size * self._encoded // max(1, self._bytes)))
 
     async def _run(self, sql: str) -> Any:
         return await self._answer(self._connection.start(sql, text_floats=self._csv))
