@@ -1,0 +1,176 @@
+"""SQLite files: types, what is out of reach, and files that are not what they should be."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import TestCase
+
+from tests.support.database import Caller, typed
+from workato_agent.services.database.adapters.sqlite import SqliteAdapter
+from workato_agent.services.database.service import DatabaseService
+from workato_agent.services.database.settings import DatabasePolicy, PoolSettings, SqliteSettings
+from workato_tunnel.problems import Problem
+
+
+class SqliteFile(TestCase):
+    timeout = 30
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="onprem-sqlite-")
+        self.addCleanup(folder.cleanup)
+        self.file = Path(folder.name) / "data.db"
+        self.file.touch()
+
+    def caller(self, policy: DatabasePolicy | None = None, **settings: Any) -> Caller:
+        policy = policy or DatabasePolicy()
+        profile = SqliteSettings(**({"path": self.file} | settings))
+        adapter = SqliteAdapter.build(reactor, profile, PoolSettings(), policy)
+        service = DatabaseService.build(reactor, adapter, policy)
+        self.addCleanup(lambda: Deferred.fromCoroutine(service.close()))
+        return Caller(service)
+
+    async def problem(self, work: Any, code: str) -> Problem:
+        try:
+            await work
+        except Problem as problem:
+            self.assertEqual(problem.code, code, problem)
+            return problem
+        raise AssertionError("no problem was raised")
+
+
+class Types(SqliteFile):
+    async def test_a_declaration_names_the_type(self) -> None:
+        caller = self.caller()
+        await caller.execute(
+            "create table t (i integer, b boolean, d decimal(10,2), n numeric, s varchar(5),"
+            " x blob, day date, at datetime, j json, u uuid, f double, a)"
+        )
+        await caller.execute(
+            "insert into t values (1, 1, '0.10', 2.5, 'é', x'00ff', '2024-02-29',"
+            " '2024-02-29 10:00:00', '{\"a\": [1.10]}', 'u', 1.0, null)"
+        )
+        answer = await caller.query("select * from t")
+        self.assertEqual(
+            answer.types,
+            ["integer", "boolean", "decimal", "decimal", "string", "bytes", "date", "timestamp",
+             "json", "uuid", "float", "unknown"],
+        )  # fmt: skip
+        self.assertEqual(
+            answer.rows,
+            [[1, True, "0.1", "2.5", "é", "AP8=", "2024-02-29", "2024-02-29T10:00:00",
+              {"a": [1.1]}, "u", 1.0, None]],
+        )  # fmt: skip
+        self.assertIn(b'{"a": [1.10]}', answer.body)
+
+    async def test_a_value_is_sent_as_what_it_is(self) -> None:
+        caller = self.caller()
+        await caller.execute("create table t (b boolean, j json, at timestamp, i int)")
+        await caller.execute("insert into t values (7, 'no json', 1700000000, 'text')")
+        self.assertEqual(
+            (await caller.query("select * from t")).rows, [[7, "no json", 1700000000, "text"]]
+        )
+
+    async def test_an_expression_has_the_type_of_its_values(self) -> None:
+        answer = await self.caller().query(
+            "select 1 + 1, 'a' || 'b', 1.5, x'00', null, 9e999, ?"
+            " union all select 2, '', 2, x'', 1, 1, 1",
+            [typed("bytes", b"\1")],
+        )
+        self.assertEqual(
+            answer.types, ["integer", "string", "float", "bytes", "integer", "float", "unknown"]
+        )
+        self.assertEqual(answer.rows[0], [2, "ab", 1.5, "AA==", None, "Infinity", "AQ=="])
+
+    async def test_values_that_sqlite_has_not_are_refused(self) -> None:
+        caller = self.caller()
+        for value in (2**63, [1], typed("float", "NaN")):
+            problem = await self.problem(caller.query("select ?", [value]), "bad_request")
+            self.assertEqual(problem.extra, {"field": "params[0]"})
+
+    async def test_text_that_is_not_utf8_is_an_error_that_says_so(self) -> None:
+        problem = await self.problem(
+            self.caller().query("select cast(x'ff' as text)"), "query_failed"
+        )
+        self.assertIn("BLOB", problem.hint or "")
+
+
+class Reach(SqliteFile):
+    async def test_other_files_are_out_of_reach(self) -> None:
+        caller = self.caller()
+        other = self.file.with_name("other.db")
+        for sql in (
+            f"attach '{other}' as other",
+            f"vacuum into '{other}'",
+            "pragma temp_store_directory = '/tmp'",
+            f"select writefile('{other}', 'x')",
+            f"select load_extension('{other}')",
+        ):
+            for work in (caller.query(sql), caller.execute(sql)):
+                with self.assertRaises(Problem) as caught:
+                    await work
+                self.assertIn(caught.exception.code, ("policy_denied", "query_failed"))
+        self.assertFalse(other.exists())
+
+    async def test_read_only_is_the_files_own(self) -> None:
+        caller = self.caller(DatabasePolicy(read_only=True))
+        await caller.query("pragma query_only = off")
+        problem = await self.problem(caller.execute("create table t (i int)"), "policy_denied")
+        self.assertEqual(problem.extra, {"rule": "read_only"})
+        self.assertTrue((await caller.test())["read_only"])
+
+    async def test_a_pragma_lasts_for_one_call(self) -> None:
+        caller = self.caller()
+        await caller.execute("pragma recursive_triggers = on")
+        self.assertEqual((await caller.query("pragma recursive_triggers")).rows, [[0]])
+
+
+class Files(SqliteFile):
+    async def test_a_missing_file_is_not_made(self) -> None:
+        missing = self.file.with_name("missing.db")
+        caller = self.caller(path=missing)
+        await self.problem(caller.test(), "target_not_found")
+        self.assertFalse(missing.exists())
+
+    async def test_it_is_made_when_told_to(self) -> None:
+        caller = self.caller(path=self.file.with_name("new.db"), create=True)
+        await caller.execute("create table t (i int)")
+        self.assertEqual((await caller.query("select count(*) from t")).rows, [[0]])
+
+    async def test_a_file_of_another_kind(self) -> None:
+        self.file.write_bytes(b"not a database at all " * 100)
+        caller = self.caller()
+        for work in (caller.test(), caller.query("select * from t")):
+            await self.problem(work, "target_wrong_type")
+
+    async def test_a_folder(self) -> None:
+        with self.assertRaises(Problem):
+            await self.caller(path=self.file.parent).test()
+
+    async def test_another_process_lock_is_waited_for(self) -> None:
+        caller = self.caller(busy_timeout=0.2)
+        await caller.execute("create table t (i int)")
+        other = sqlite3.connect(self.file, isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("begin exclusive")
+        problem = await self.problem(caller.execute("insert into t values (1)"), "query_failed")
+        self.assertEqual(problem.extra, {"sqlite_error": "SQLITE_BUSY"})
+        patient = self.caller(busy_timeout=20)
+        waiting = Deferred.fromCoroutine(patient.execute("insert into t values (1)"))
+        reactor.callLater(0.2, other.execute, "commit")  # type: ignore[attr-defined]
+        self.assertEqual(await waiting, {"row_count": 1})
+
+    async def test_waiting_for_a_lock_can_be_cancelled(self) -> None:
+        caller = self.caller(busy_timeout=60)
+        await caller.execute("create table t (i int)")
+        other = sqlite3.connect(self.file, isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("begin exclusive")
+        waiting = Deferred.fromCoroutine(caller.execute("insert into t values (1)"))
+        reactor.callLater(0.2, waiting.cancel)  # type: ignore[attr-defined]
+        await self.assertFailure(waiting, CancelledError)
