@@ -23,7 +23,7 @@ from demo.processes import free_port
 from tests.support.cutting_relay import CuttingRelay, wait_until
 
 MEBIBYTES = int(os.environ.get("SURVIVAL_MIB", "96"))
-ROWS = 200_000
+ROWS = 400_000
 CUTS = 20
 SERIES = (
     "with recursive s(n) as (select 1 union all select n + 1 from s where n < {rows}) "

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from attrs import define, field
 
-_CHUNK = 256 * 1024
+_CHUNK = 32 * 1024
 _RESET = struct.pack("ii", 1, 0)
 
 
