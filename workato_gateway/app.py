@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Coroutine
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -221,15 +222,13 @@ class Gateway(Service):
         await self._watch.begin()
         for work, seconds in (
             (self._watch.tick, TICK),
-            (self._store_token_uses, TOKEN_USES),
+            (self.tokens.store_uses, TOKEN_USES),
             (self._keep_house, HOUSEKEEPING),
         ):
-            loop = LoopingCall(lambda work=work: Deferred.fromCoroutine(work()))
+            loop = LoopingCall(self._once, work)
             loop.clock = self._reactor
             self._loops.append(loop)
-            loop.start(seconds, now=work is not self._store_token_uses).addErrback(
-                lambda failure: self._log.failure("A periodic task ended", failure=failure)
-            )
+            loop.start(seconds, now=seconds != TOKEN_USES)
         self._begun = True
         self._tunnel_listener.begin()
         self._api_listener.begin()
@@ -241,15 +240,17 @@ class Gateway(Service):
             api=str(self._config.api.listen),
         )
 
+    def _once(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Deferred[None]:
+        """A periodic task; one that fails is tried again next time."""
+        done = Deferred.fromCoroutine(work())
+        done.addErrback(
+            lambda failure: self._log.failure("A periodic task failed", failure=failure)
+        )
+        return done
+
     def _failed_to_begin(self, failure: Failure) -> None:
         self._log.failure("The gateway can't start", failure=failure)
         self._reactor.stop()
-
-    async def _store_token_uses(self) -> None:
-        try:
-            await self.tokens.store_uses()
-        except StoreError:
-            self._log.failure("The times of the tokens' last use could not be stored")
 
     async def _keep_house(self) -> None:
         """Renew the listeners' certificate when it is time, and forget what is too old."""
@@ -268,10 +269,7 @@ class Gateway(Service):
             transaction.delete_certificates_expired_before(now - CODES_KEPT)
             transaction.delete_audit_before(now - self._config.audit.keep)
 
-        try:
-            await self.store.write(thd_forget)
-        except StoreError:
-            self._log.failure("Old rows could not be removed from the store")
+        await self.store.write(thd_forget)
 
     def stopService(self) -> Deferred[None]:
         """Drain, then close everything."""

@@ -21,8 +21,9 @@ from zope.interface import implementer
 
 from .config import Level, Logging
 
-_QUIET: Final[dict[str, Level]] = {"log_legacy": "warn"}
-"""Levels unless the config says otherwise: Twisted's old log tells of every port."""
+_QUIET: Final[dict[str, Level]] = {"log_legacy": "warn", "autobahn": "error"}
+"""Levels unless the config says otherwise: Twisted's old log tells of every port, Autobahn's of
+what the tunnel listener logs itself."""
 MAX_TEXT: Final = 16 << 10
 _NO_CONTROLS: Final = dict.fromkeys((*range(32), 127, 133, 8232, 8233), "�")
 

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from workato_tunnel.frames import Catalogue
+from workato_tunnel.problems import Problem
 
 from ..identity.admission import Admission, Presented
 from ..identity.directory import Directory
@@ -27,6 +28,8 @@ ATTENDANCE_INTERVAL: Final = 10.0
 """Seconds after which ``last_seen`` of a connected agent is written again."""
 REVIEW_INTERVAL: Final = 60.0
 """Seconds after which all sessions are judged again: certificates expire without a change."""
+
+COMPLAIN_EVERY: Final = 60.0
 
 
 class Watch:
@@ -54,6 +57,8 @@ class Watch:
         self._noted: dict[str, tuple[str, Catalogue]] = {}
         self._noted_at = float("-inf")
         self._reviewed_at = float("-inf")
+        self._complained_at = float("-inf")
+        self._ended = False
 
     async def begin(self) -> None:
         """Read everything for the first time. Raises StoreError."""
@@ -64,18 +69,21 @@ class Watch:
     async def look(self) -> None:
         """Take in what has changed; when this returns, it is in force. Raises StoreError."""
         async with self._turn:
-            changes = await self._store.read(lambda rows: rows.changes_after(self._point))
-            kinds = {kind for kind, _ in changes.subjects} if changes.complete else set(Kind)
-            if Kind.TOKEN in kinds:
-                await self._tokens.refresh()
-            if Kind.GROUP in kinds:
-                await self._directory.refresh()
-            overdue = self._now() - self._reviewed_at >= REVIEW_INTERVAL
-            if overdue or not kinds.isdisjoint({Kind.GROUP, Kind.AGENT}):
-                await self.review(self._registry)
-                self._reviewed_at = self._now()
-            # Only now: after a failure the same changes are looked at again.
-            self._point = changes.latest
+            await self._look()
+
+    async def _look(self) -> None:
+        changes = await self._store.read(lambda rows: rows.changes_after(self._point))
+        kinds = {kind for kind, _ in changes.subjects} if changes.complete else set(Kind)
+        if Kind.TOKEN in kinds:
+            await self._tokens.refresh()
+        if Kind.GROUP in kinds:
+            await self._directory.refresh()
+        overdue = self._now() - self._reviewed_at >= REVIEW_INTERVAL
+        if overdue or not kinds.isdisjoint({Kind.GROUP, Kind.AGENT}):
+            await self.review(self._registry)
+            self._reviewed_at = self._now()
+        # Only now: after a failure the same changes are looked at again.
+        self._point = changes.latest
 
     async def review(self, sessions: Iterable[LiveAgent]) -> None:
         """Cut those of the sessions whose agents may not be connected. Raises StoreError."""
@@ -100,7 +108,7 @@ class Watch:
             lambda failure: self._log.failure("A new session could not be judged", failure=failure)
         )
 
-    async def take_attendance(self) -> None:
+    async def _take_attendance(self) -> None:
         """Write down who has come or gone, and from time to time who is here. Raises StoreError."""
         now = self._now()
         here = {
@@ -122,20 +130,30 @@ class Watch:
             self._noted_at = now
 
     async def tick(self) -> None:
-        """Once a second. A store that fails is logged, and asked again at the next tick."""
+        """Once a second. A store that fails is asked again at the next tick, and logged each
+        minute."""
         try:
-            await self.look()
-            await self.take_attendance()
-        except StoreError:
-            self._log.failure("The store failed; changes of tokens, groups and agents wait")
+            async with self._turn:
+                if not self._ended:
+                    await self._look()
+                    await self._take_attendance()
+        except (StoreError, Problem):
+            if self._now() - self._complained_at >= COMPLAIN_EVERY:
+                self._complained_at = self._now()
+                self._log.failure("The store failed; changes of tokens, groups and agents wait")
 
     async def end(self) -> None:
-        """Write down that nobody is connected any more, and when tokens were used."""
-        seen = [Attendance(gone, self._now(), connected=False) for gone in self._noted]
-        self._noted = {}
-        if seen:
-            await self._store.write(lambda rows: rows.record_attendance(seen))
-        await self._tokens.store_uses()
+        """Write down that nobody is connected any more, and when tokens were used.
+
+        Nothing is done afterwards. Raises StoreError.
+        """
+        async with self._turn:
+            self._ended = True
+            now = self._now()
+            seen = [Attendance(gone, now, connected=False) for gone in self._noted]
+            if seen:
+                await self._store.write(lambda rows: rows.record_attendance(seen))
+            await self._tokens.store_uses()
 
 
 def _host(address: str) -> str:

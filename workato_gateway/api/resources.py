@@ -86,21 +86,33 @@ class Resources:
         """By the whole path; no token is asked for."""
 
     async def answer(self, request: AdminRequest) -> AdminResponse:
+        """The answer to a request from outside. Raises Problem, whatever went wrong."""
+        try:
+            return await self.dispatch(request)
+        except StoreError as error:
+            self._log.failure("The store failed in {request_id}", request_id=request.request_id)
+            raise Problem(
+                "internal_error",
+                "the gateway's store failed",
+                hint="the gateway's log says why, beside this request's id",
+            ) from error
+
+    async def dispatch(self, request: AdminRequest) -> AdminResponse:
         """The answer to a request below ``/v1``, whose path is in the table and whose caller is an
         administrator. HEAD is answered as GET; the server leaves the body out.
 
-        Raises Problem.
+        Raises Problem and StoreError.
         """
         for route in self.routes:
             if route.matches(request.path):
-                return await self._answer(route, request)
+                return await self._dispatch(route, request)
         raise Problem(
             "not_found",
             f"there is nothing at /v1/{'/'.join(request.path)}",
             hint="a call to an agent is /v1/groups/GROUP/SERVICE/PROFILE",
         )
 
-    async def _answer(self, route: Route, request: AdminRequest) -> AdminResponse:
+    async def _dispatch(self, route: Route, request: AdminRequest) -> AdminResponse:
         if not request.caller.is_admin:
             raise Problem(
                 "forbidden",
@@ -110,21 +122,7 @@ class Resources:
         resource = route.methods.get("GET" if request.method == "HEAD" else request.method)
         if resource is None:
             return _not_allowed(route, request)
-        try:
-            "".join(request.path).encode()
-        except UnicodeEncodeError:
-            raise Problem("not_found", "the path is no UTF-8 text") from None
-        try:
-            return await resource(request)
-        except StoreError as error:
-            self._log.failure(
-                "The store failed in {method} {path}", method=request.method, path=route.template
-            )
-            raise Problem(
-                "internal_error",
-                "the gateway's store failed",
-                hint="the gateway's log says why, beside this request's id",
-            ) from error
+        return await resource(request)
 
 
 def _not_allowed(route: Route, request: AdminRequest) -> AdminResponse:

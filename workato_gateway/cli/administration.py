@@ -85,7 +85,7 @@ class LocalAdministration:
             peer="",
         )
         outcome: list[Any] = []
-        answered = Deferred.fromCoroutine(self._resources.answer(request))
+        answered = Deferred.fromCoroutine(self._resources.dispatch(request))
         answered.addBoth(outcome.append)
         if not outcome:
             raise CommandError("the store did not answer at once")

@@ -59,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CommandError, ConfigError, StoreError, AuthorityError) as error:
         say(f"{PROGRAM}: {error}")
         return 1
+    except UnicodeEncodeError:
+        say(f"{PROGRAM}: an argument is no UTF-8 text")
+        return 1
     except BrokenPipeError:
         sys.stderr.close()
         return 1

@@ -185,6 +185,8 @@ class Authority:
             raise AuthorityError(f"{key}: is not the key of {certificate}")
         if not _is_ca(loaded):
             raise AuthorityError(f"{certificate}: is no CA certificate")
+        if loaded.issuer != loaded.subject:
+            raise AuthorityError(f"{certificate}: is not self-signed; agents pin a root")
         return cls(loaded, private, now)
 
     def save(self, certificate: Path, key: Path) -> None:
