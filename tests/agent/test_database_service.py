@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from attrs import define, field
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.database import Answer, read, request
@@ -125,6 +126,16 @@ class Operations(Service):
         sent = request("POST", "execute", {"sql": "x"})
         response = self.successResultOf(ensureDeferred(self.service().handle(sent)))
         self.assertEqual((response.body, sent.usage.rows), (b'{"row_count":3}', 3))
+
+    def test_statements_are_logged_when_asked_for_and_values_never(self) -> None:
+        for debug in (True, False):
+            adapter = Adapter({})
+            service = DatabaseService.build(Clock(), adapter, DatabasePolicy(), debug=debug)
+            with capturedLogs() as events:
+                sent = request("POST", "execute", {"sql": "update x ?", "params": ["secret"]})
+                self.successResultOf(ensureDeferred(service.handle(sent)))
+            self.assertEqual([event["sql"] for event in events], ["update x ?"] if debug else [])
+            self.assertNotIn("secret", repr(events))
 
     def test_other_bodies_than_json_are_refused(self) -> None:
         for kind in ("application/vnd.msgpack", "multipart/form-data; boundary=x"):

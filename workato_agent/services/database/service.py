@@ -7,7 +7,8 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 import msgspec
-from attrs import define
+from attrs import define, field
+from twisted.logger import Logger
 
 from workato_tunnel.problems import Problem
 
@@ -34,6 +35,8 @@ class DatabaseService:
     _policy: DatabasePolicy
     _threads: Threads
     operations: tuple[str, ...] = OPERATIONS
+    _debug: bool = False
+    _log: Logger = field(factory=Logger, init=False)
 
     @classmethod
     def build(
@@ -42,9 +45,15 @@ class DatabaseService:
         adapter: Adapter,
         policy: DatabasePolicy,
         operations: tuple[str, ...] = OPERATIONS,
+        *,
+        debug: bool = False,
     ) -> DatabaseService:
-        """A service around an adapter. ``operations``: those that the profile's policy leaves."""
-        return cls(adapter, policy, Threads.of(reactor, 1, "database-requests"), operations)
+        """A service around an adapter.
+
+        ``operations``: those that the profile's policy leaves. ``debug``: statements go to the log,
+        without the values of their parameters.
+        """
+        return cls(adapter, policy, Threads.of(reactor, 1, "database-requests"), operations, debug)
 
     @property
     def type(self) -> str:
@@ -68,6 +77,14 @@ class DatabaseService:
         if operation == "test":
             return await self._test(request)
         call, statement = await self._read(request, operation)
+        if self._debug:
+            self._log.info(
+                "{operation} on {profile}: {sql}",
+                operation=operation,
+                profile=request.profile,
+                sql=call.sql,
+                request_id=request.request_id,
+            )
         if operation == "query":
             return await self._query(request, call, statement)
         return await self._execute(request, statement)
