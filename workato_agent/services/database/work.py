@@ -25,6 +25,17 @@ def fire(waiting: Deferred[None]) -> None:
         waiting.callback(None)
 
 
+class _DaemonThread(Thread):
+    """A thread that can't keep a process from ending: a database may hang in it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **(kwargs | {"daemon": True}))
+
+
+class _DaemonThreads(ThreadPool):
+    threadFactory = _DaemonThread  # noqa: N815 - Twisted's name
+
+
 @define
 class Threads:
     """A thread pool of one profile: a slow database can't starve anything else of threads."""
@@ -35,8 +46,8 @@ class Threads:
 
     @classmethod
     def of(cls, reactor: Any, size: int, name: str) -> Threads:
-        """At most ``size`` threads; none runs before it is needed."""
-        return cls(reactor, ThreadPool(0, size, name))
+        """At most ``size`` threads; none runs before it is needed, none outlives the process."""
+        return cls(reactor, _DaemonThreads(0, size, name))
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """Run a function in a thread. Cancelling the Deferred doesn't stop the thread."""
@@ -88,9 +99,9 @@ class Lane:
 
         def ended(result: T | Failure) -> None:
             self._busy = False
-            for waiting in self._settled:
+            settled, self._settled = self._settled, []
+            for waiting in settled:
                 waiting.callback(None)
-            self._settled.clear()
             if not outcome.called:
                 outcome.callback(result)
 
@@ -99,7 +110,7 @@ class Lane:
 
     async def settled(self) -> None:
         """Wait until nothing runs. Not to be cancelled."""
-        if self._busy:
+        while self._busy:
             waiting: Deferred[None] = Deferred()
             self._settled.append(waiting)
             await waiting

@@ -126,7 +126,7 @@ class ReactorConnection:
 
     async def settled(self) -> None:
         """Wait until no statement runs."""
-        if self._busy:
+        while self._busy:
             waiting: Deferred[None] = Deferred()
             self._settled.append(waiting)
             await waiting
