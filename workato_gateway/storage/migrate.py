@@ -41,8 +41,8 @@ def shipped_migrations() -> tuple[Migration, ...]:
 def _statements(sql: str) -> Iterator[str]:
     """The single statements, so that they can run inside a transaction that is already open."""
     pending = ""
-    for line in sql.splitlines(keepends=True):
-        pending += line
+    for piece in re.split(r"(?<=;)", sql):
+        pending += piece
         if sqlite3.complete_statement(pending):
             yield pending
             pending = ""
