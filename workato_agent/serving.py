@@ -145,7 +145,9 @@ def _database(served: ServedProfiles, adapter: Adapter, profile: DatabaseProfile
     operations = tuple(
         name for name in OPERATIONS if allowed is None or name == policy.TEST or name in allowed
     )
-    return DatabaseService.build(served.reactor, adapter, _database_policy(profile), operations)
+    return DatabaseService.build(
+        served.reactor, adapter, _database_policy(profile), operations, debug=profile.debug
+    )
 
 
 def _database_policy(profile: DatabaseProfile) -> DatabasePolicy:
