@@ -13,8 +13,6 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-import msgspec
-
 from . import frames
 from .errors import (
     ErrorCode,
@@ -187,8 +185,7 @@ class TunnelConnection:
         """The answer ends behind what is queued. ``bytes`` is filled in here."""
         stream = self._stream(stream_id)
         total = stream.send.sent + stream.queued
-        filled = msgspec.structs.replace(trailers, bytes=total)
-        frame = self._map_frame(_TRAILERS, stream_id, filled)
+        frame = frames.encode_trailers(stream_id, trailers, total, self.peer.map_size)
         stream.sending(_TRAILERS)
         stream.end_queued = False
         stream.tail = frame

@@ -180,13 +180,35 @@ def encode_map(kind: int, stream: int, payload: PayloadMap, flags: int = 0) -> b
 
 def encode_reset(stream: int, code: str, message: str, detail: str, limit: int) -> bytes:
     """A RESET whose map is at most ``limit`` (1,024 or more) bytes long, cut where it must be."""
-    reset = Reset(clean(code, 64), clean(message, 1024), clean(detail, 8192))
-    frame = encode_map(FrameType.RESET, stream, reset)
+    return _encode_told(FrameType.RESET, stream, Reset(code, message, detail), limit)
+
+
+def encode_trailers(stream: int, trailers: Trailers, size: int, limit: int) -> bytes:
+    """TRAILERS behind ``size`` bytes of DATA; what they say of a failure is cut as in a RESET."""
+    if not trailers.code:
+        filled = Trailers(size, trailers.rows, trailers.sha256, trailers.elapsed)
+    else:
+        filled = msgspec.structs.replace(trailers, bytes=size)
+    return _encode_told(FrameType.TRAILERS, stream, filled, limit)
+
+
+def _encode_told(kind: int, stream: int, told: Reset | Trailers, limit: int) -> bytes:
+    if told.code:
+        told = _cut(told, 64, 1024, 8192)
+    frame = encode_map(kind, stream, told)
     if len(frame) - HEADER_SIZE > limit:
         # A character is four bytes at most.
-        reset = Reset(reset.code[:32], reset.message[:100], reset.detail[:100])
-        frame = encode_map(FrameType.RESET, stream, reset)
+        frame = encode_map(kind, stream, _cut(told, 32, 60, 60))
     return frame
+
+
+def _cut(told: Reset | Trailers, code: int, message: int, detail: int) -> Reset | Trailers:
+    return msgspec.structs.replace(
+        told,
+        code=clean(told.code, code),
+        message=clean(told.message, message),
+        detail=clean(told.detail, detail),
+    )
 
 
 def clean(text: str, limit: int) -> str:

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from workato_tunnel.connection import Role
-from workato_tunnel.errors import ErrorCode, RemoteProtocolError
+from workato_tunnel.errors import ErrorCode, HeadTooLarge, RemoteProtocolError
 from workato_tunnel.frames import Catalogue, Goaway, Hello
 from workato_tunnel.handshake import decode_hello, encode_hello
 from workato_tunnel.settings import VERSION, Settings
@@ -129,6 +129,7 @@ class TunnelClient(MultiService):
         self._socket: AgentTunnel | None = None
         self._failures = 0
         self._refused = False
+        self._refusal = False
         self._established_at: float | None = None
         factory = AgentTunnelFactory(gateway_url, self, reactor, software)
         service = ClientService(
@@ -162,8 +163,8 @@ class TunnelClient(MultiService):
 
     def announce(self) -> None:
         """Tell the gateway that the catalogue has changed."""
-        if self.session is not None and not self.session.ended:
-            self.session.announce(self._catalogue())
+        if self.session is not None:
+            self._announce(self.session)
 
     @property
     def round_trip(self) -> float | None:
@@ -207,9 +208,12 @@ class TunnelClient(MultiService):
             self._failures = 0
         self._established_at = None
         refusal = _REFUSED.search(reason)
-        self._refused = refusal is not None
         if refusal is not None:
-            reason = f"the gateway refuses this agent: {refusal[2]}"
+            reason = refusal[2]
+        self._refused = self._refusal or refusal is not None
+        self._refusal = False
+        if self._refused:
+            reason = f"the gateway refuses this agent: {reason}"
         if not self.running:
             return
         if self.state is not State.DRAINING:
@@ -254,7 +258,7 @@ class TunnelClient(MultiService):
             self._socket = socket
             self._attach(socket, hello, hello.session)
         except RemoteProtocolError as error:
-            self._refused = error.code == ErrorCode.UNSUPPORTED_VERSION
+            self._refusal = error.code == ErrorCode.UNSUPPORTED_VERSION
             self._log.error("The gateway's HELLO: {reason}", reason=str(error))
             socket.close(CLOSE_PROTOCOL_ERROR, str(error))
             return
@@ -285,9 +289,19 @@ class TunnelClient(MultiService):
         )
         session.on_goaway = self._on_goaway
         self.session = session
-        session.announce(self._catalogue())
+        self._announce(session)
         session.attach(socket)
         self._log.info("Tunnel up to {host}:{port}", host=self.host, port=self.port)
+
+    def _announce(self, session: Session) -> None:
+        try:
+            session.announce(self._catalogue())
+        except HeadTooLarge as error:
+            self._log.error(
+                "The profiles do not fit the tunnel, so the gateway does not know them: {reason};"
+                " split them among several agents",
+                reason=str(error),
+            )
 
     def _on_goaway(self, goaway: Goaway) -> None:
         self._log.info(
@@ -296,15 +310,21 @@ class TunnelClient(MultiService):
             reason=goaway.message,
         )
         if goaway.code == ErrorCode.REVOKED:
-            self._refused = True
+            self._refusal = True
 
     def message(self, socket: AgentTunnel, message: bytes) -> None:
         """A message of the session."""
         if self.session is not None:
             self.session.message_received(socket, message)
 
-    def closed(self, socket: AgentTunnel, reason: str) -> None:
+    def session_closed(self, socket: AgentTunnel, reason: str) -> None:
+        """The gateway has ended the session; the next socket begins a new one."""
+        if self.session is not None:
+            self.session.link_closed(socket, reason)
+
+    def closed(self, socket: AgentTunnel, reason: str, refused: bool) -> None:
         """A socket is gone; the ClientService dials again."""
+        self._refusal = self._refusal or refused
         if socket is self._socket:
             self._socket = None
         if self.session is not None:

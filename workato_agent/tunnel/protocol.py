@@ -7,9 +7,11 @@ from typing import Any, Final, Protocol
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 
 from workato_tunnel.settings import SUBPROTOCOL
+from workato_tunnel.tx.session import CLOSE_POLICY, CLOSE_PROTOCOL_ERROR
 from workato_tunnel.tx.websocket import OPTIONS, ExactTimer, TunnelWebSocket
 
 HELLO_TIMEOUT: Final = 10.0
+_REFUSALS: Final = (CLOSE_PROTOCOL_ERROR, CLOSE_POLICY)
 
 
 class TunnelOwner(Protocol):
@@ -24,8 +26,12 @@ class TunnelOwner(Protocol):
     def message(self, socket: AgentTunnel, message: bytes) -> None:
         """A message after HELLO."""
 
-    def closed(self, socket: AgentTunnel, reason: str) -> None:
-        """The socket is gone, whether or not it was opened."""
+    def session_closed(self, socket: AgentTunnel, reason: str) -> None:
+        """The gateway has closed the WebSocket, and with it the session."""
+
+    def closed(self, socket: AgentTunnel, reason: str, refused: bool) -> None:
+        """The socket is gone, whether or not it was opened; ``refused``: the gateway did not like
+        this agent's HELLO."""
 
 
 class AgentTunnel(TunnelWebSocket, WebSocketClientProtocol):
@@ -46,8 +52,8 @@ class AgentTunnel(TunnelWebSocket, WebSocketClientProtocol):
             raise ConnectionError(f"the gateway does not speak {SUBPROTOCOL}")
 
     def onOpen(self) -> None:
-        self.tune_socket()
-        self._hello_call = self.factory.reactor.callLater(HELLO_TIMEOUT, self.abort)
+        super().onOpen()
+        self._hello_call = self.factory.reactor.callLater(HELLO_TIMEOUT, self._no_hello)
         self.factory.owner.opened(self)
 
     def tunnel_message(self, message: bytes) -> None:
@@ -59,7 +65,17 @@ class AgentTunnel(TunnelWebSocket, WebSocketClientProtocol):
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:  # noqa: N803
         self._hello_received()
-        self.factory.owner.closed(self, reason or f"closed with code {code}")
+        refused = not self.established and self.remoteCloseCode in _REFUSALS
+        self.factory.owner.closed(self, reason or f"closed with code {code}", refused)
+
+    def tunnel_closed(self, reason: str) -> None:
+        if self.established:
+            self.factory.owner.session_closed(self, reason)
+
+    def _no_hello(self) -> None:
+        self._hello_call = None
+        self.wasNotCleanReason = f"no HELLO from the gateway within {HELLO_TIMEOUT:g} s"
+        self.abort()
 
     def _hello_received(self) -> None:
         call, self._hello_call = self._hello_call, None

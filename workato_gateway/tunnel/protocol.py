@@ -46,7 +46,7 @@ class GatewayTunnel(TunnelWebSocket, WebSocketServerProtocol):
         return Deferred.fromCoroutine(self._admit(request.protocols))
 
     def onOpen(self) -> None:
-        self.tune_socket()
+        super().onOpen()
         self.factory.opened(self)
         clock = self.factory.clock
         self._hello_call = clock.callLater(HELLO_TIMEOUT, self._refuse, "no HELLO in time")
@@ -70,6 +70,10 @@ class GatewayTunnel(TunnelWebSocket, WebSocketServerProtocol):
         elif self._hello_call is not None:
             self._on_hello(message)
 
+    def tunnel_closed(self, reason: str) -> None:
+        if self._live is not None:
+            self._live.session.link_closed(self, reason)
+
     # -- inside --------------------------------------------------------------------------------
 
     async def _admit(self, protocols: list[str]) -> str:
@@ -89,6 +93,9 @@ class GatewayTunnel(TunnelWebSocket, WebSocketServerProtocol):
                 agent_id=refused.agent_id,
             )
             raise ConnectionDeny(403, refused.message) from None
+        if self.state == self.STATE_CLOSED:
+            # Autobahn would open a WebSocket that nobody can close any more.
+            raise ConnectionDeny(503, "the agent has left")
         return SUBPROTOCOL
 
     def _on_hello(self, message: bytes) -> None:
