@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -156,6 +156,7 @@ class Requests(SynchronousTestCase):
         pem = forged.public_bytes(serialization.Encoding.PEM).decode()
         self.assertIn("not signed", self.refusal(pem).detail)
 
+    @settings(deadline=None)
     @given(st.text(max_size=200))
     def test_what_is_no_request_is_refused(self, text: str) -> None:
         self.refusal(text)
@@ -163,6 +164,7 @@ class Requests(SynchronousTestCase):
             f"-----BEGIN CERTIFICATE REQUEST-----\n{text}\n-----END CERTIFICATE REQUEST-----"
         )
 
+    @settings(deadline=None, max_examples=300)
     @given(st.data())
     def test_a_damaged_request_is_refused_or_still_its_own(self, data: st.DataObject) -> None:
         body = bytearray(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -27,11 +27,13 @@ METHODS = st.sampled_from(["*", "GET", "POST", "PROPFIND"])
 
 
 class Scopes(SynchronousTestCase):
+    @settings(deadline=None)
     @given(PARTS, PARTS, PARTS, METHODS)
     def test_a_scope_read_back_is_the_same(self, g: str, s: str, p: str, m: str) -> None:
         text = f"{g}:{s}:{p}:{m}"
         self.assertEqual(str(Scope.parse(text)), text)
 
+    @settings(deadline=None)
     @given(st.tuples(PARTS, PARTS, PARTS, METHODS), st.tuples(NAMES, NAMES, NAMES, METHODS))
     def test_a_scope_covers_what_equals_it_or_its_stars(
         self, scope: tuple[str, ...], call: tuple[str, ...]

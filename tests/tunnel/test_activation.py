@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import string
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -34,6 +34,7 @@ CODE = ActivationCode("gw.example:8443", bytes(range(16)), bytes(range(32)))
 
 
 class Codes(SynchronousTestCase):
+    @settings(deadline=None)
     @given(CODES)
     def test_a_code_read_back_is_the_same(self, code: ActivationCode) -> None:
         text = code.format()
@@ -41,6 +42,7 @@ class Codes(SynchronousTestCase):
         self.assertTrue(set(text) <= set(string.ascii_letters + string.digits + "-_"))
         self.assertLess(len(text), 250)
 
+    @settings(deadline=None)
     @given(CODES, st.integers(0, 200), st.sampled_from(" \n\t\r"))
     def test_blanks_and_line_breaks_do_no_harm(
         self, code: ActivationCode, place: int, blank: str
@@ -49,6 +51,7 @@ class Codes(SynchronousTestCase):
         broken = f"{blank}{text[:place]}{blank}{text[place:]}{blank}"
         self.assertEqual(ActivationCode.parse(broken), code)
 
+    @settings(deadline=None)
     @given(CODES, st.data())
     def test_a_mistyped_character_is_noticed(
         self, code: ActivationCode, data: st.DataObject
@@ -62,12 +65,14 @@ class Codes(SynchronousTestCase):
         with self.assertRaises(ActivationCodeError):
             ActivationCode.parse(changed)
 
+    @settings(deadline=None)
     @given(CODES, st.integers(0, 100))
     def test_a_code_cut_short_is_noticed(self, code: ActivationCode, length: int) -> None:
         text = code.format()
         with self.assertRaises(ActivationCodeError):
             ActivationCode.parse(text[: min(length, len(text) - 2)])
 
+    @settings(deadline=None)
     @given(st.one_of(st.text(), st.text(max_size=300).map(lambda text: PREFIX + text)))
     def test_anything_else_is_refused_and_not_repeated(self, text: str) -> None:
         try:

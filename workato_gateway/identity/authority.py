@@ -33,6 +33,14 @@ MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 8192
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    InvalidSignature,
+    x509.InvalidVersion,
+)
+
 AgentPublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 
@@ -85,7 +93,7 @@ def read_request(pem: str) -> AgentPublicKey:
         request = x509.load_pem_x509_csr(pem.encode("ascii", "replace"))
         key = request.public_key()
         proven = request.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
+    except _UNREADABLE as error:
         raise _bad_request("is no PKCS #10 request in PEM with a key of a known kind") from error
     if not proven:
         raise _bad_request("is not signed by the key that it names")
