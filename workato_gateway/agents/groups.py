@@ -99,7 +99,7 @@ def _absence(
         return Problem(
             "agent_inactive",
             detail,
-            hint="Check on the agent's machine with `workato-agent status`.",
+            hint="See `workato-gateway agent list`, and `workato-agent status` on its machine.",
             retry_after=RETRY_AFTER,
         )
     services = {entry.service for agent in ready for entry in agent.catalogue.profiles}

@@ -203,7 +203,7 @@ class Exchange:
     def fail(self, problem: Problem, *, flush: bool = False) -> None:
         """Answer with a problem; after the head it is too late for that and the answer is cut.
 
-        :param flush: what was written of the answer is still to reach the caller.
+        :param flush: what was written of the answer in chunks is still to reach the caller.
         """
         if self.ended:
             return
@@ -218,10 +218,9 @@ class Exchange:
         response = self.response
         if self.ended:
             return
-        # Where only the connection's end ends the body, a clean one would complete it.
-        marked = response is not None and (response.chunked or bool(self._remaining))
+        # Anywhere but in chunks there are clients that take a clean close for the end of the body.
         self._end(complete=False)
-        self._channel.response_cut(self, flush=flush and marked)
+        self._channel.response_cut(self, flush=flush and response is not None and response.chunked)
 
     def break_off(self, problem: Problem) -> None:
         """As :meth:`fail`, from this side of the listener: it is told that the caller is lost."""
