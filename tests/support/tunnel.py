@@ -78,8 +78,16 @@ class Collector:
 class TunnelGateway:
     """The gateway's tunnel port with its own CA and store in ``folder``."""
 
-    def __init__(self, folder: Path, *, hold: float = 10.0, host: str = "localhost") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        hold: float = 10.0,
+        host: str = "localhost",
+        agent_lifetime: float = 86400.0,
+    ) -> None:
         self.folder = folder
+        self._agent_lifetime = agent_lifetime
         self.url = PublicUrl(host, free_port())
         self.authority = Authority.create("test CA")
         self.registry = Registry()
@@ -92,7 +100,11 @@ class TunnelGateway:
         self.store = SqliteStore.open_here(self.folder / "gateway.db", create=True)
         await self.store.write(lambda t: t.add_group(Group("g", (), created=NOW)))
         self.enrolment = Enrolment(
-            self.store, self.authority, self.url, agent_lifetime=86400.0, failures_a_minute=60
+            self.store,
+            self.authority,
+            self.url,
+            agent_lifetime=self._agent_lifetime,
+            failures_a_minute=60,
         )
         self.factory = TunnelFactory(
             reactor,
