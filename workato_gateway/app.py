@@ -34,7 +34,7 @@ from .api.relay import Relay, RelayLimits
 from .api.resources import RESERVED
 from .api.routing import Router
 from .assembly import enrolment_of, resources_of, server_hosts_of
-from .config import Config, KeyPair
+from .config import Config, KeyPair, Limits
 from .identity.admission import Admission
 from .identity.authority import Authority, AuthorityError, load_chain
 from .identity.directory import Directory
@@ -59,6 +59,22 @@ def _version() -> str:
         return version("workato-agent")
     except PackageNotFoundError:
         return "0"
+
+
+def http_limits(limits: Limits) -> HttpLimits:
+    """What the config allows to connections of callers."""
+    return HttpLimits(connections=limits.connections, header_bytes=limits.header_bytes)
+
+
+def relay_limits(limits: Limits) -> RelayLimits:
+    """What the config allows to calls."""
+    return RelayLimits(
+        calls=limits.calls,
+        calls_per_token=limits.calls_per_token,
+        default_timeout=limits.default_timeout,
+        max_timeout=limits.max_timeout,
+        body=limits.body,
+    )
 
 
 class Gateway(Service):
@@ -106,11 +122,15 @@ class Gateway(Service):
             PromptTLSFactory(self._tunnel_tls, False, tunnels.site()),
         )
         self._access_log = self._make_access_log()
-        self._metrics = Metrics(agents=lambda: self.registry, connections=self._connections)
+        self._metrics = Metrics(
+            agents=lambda: self.registry,
+            connections=self._connections,
+            duplicate_logins=lambda: self.registry.duplicate_logins,
+        )
         self._http = Http1Factory(
             self._router(enrolment),
             reactor,
-            HttpLimits(connections=config.limits.connections),
+            http_limits(config.limits),
         )
         self._api_tls = self._tls_for_api()
         self._api_listener = Listener(reactor, config.api.listen, self._api_factory())
@@ -150,7 +170,7 @@ class Gateway(Service):
         return AccessLog(sink, self._reactor, json=self._config.logging.format == "json")
 
     def _router(self, enrolment: Enrolment) -> Router:
-        config, limits = self._config, self._config.limits
+        config = self._config
         resources = resources_of(
             self.store,
             enrolment,
@@ -164,12 +184,7 @@ class Gateway(Service):
             self.tokens.authenticate,
             self._directory.has_group,
             self._reactor,
-            RelayLimits(
-                calls=limits.calls,
-                calls_per_token=limits.calls_per_token,
-                default_timeout=limits.default_timeout,
-                max_timeout=limits.max_timeout,
-            ),
+            relay_limits(config.limits),
         )
         return Router(
             relay,

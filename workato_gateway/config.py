@@ -171,6 +171,9 @@ class Limits(_Section):
     :ivar calls: calls in flight.
     :ivar calls_per_token: calls in flight of one token.
     :ivar default_timeout: of a call that names none; ``max_timeout``: the longest it may name.
+    :ivar header_bytes: of a request's head. No more than the default: a larger one fits no frame
+        of the tunnel.
+    :ivar body: bytes of a request's body; None: any number, as bodies are streamed.
     :ivar tunnel_memory: bytes that all tunnels together may have in flight beyond each one's own
         first share.
     :ivar enrolment_failures: wrong activation codes a minute and address.
@@ -181,6 +184,8 @@ class Limits(_Section):
     calls_per_token: Annotated[int, Field(ge=1)] = 1_000
     default_timeout: Annotated[Duration, Field(gt=0)] = 60.0
     max_timeout: Annotated[Duration, Field(gt=0, le=30 * 86400)] = 86_400.0
+    header_bytes: Annotated[Size, Field(ge=4 << 10, le=64 << 10)] = 64 << 10
+    body: Annotated[Size, Field(ge=1)] | None = None
     tunnel_memory: Annotated[Size, Field(ge=1 << 20)] = 512 << 20
     enrolment_failures: Annotated[int, Field(ge=1)] = 10
 

@@ -83,15 +83,18 @@ class Metrics(Collector):
 
     :param agents: gives the live agents, asked at each scrape.
     :param connections: gives the number of open API connections.
+    :param duplicate_logins: gives how often an agent logged in beside its own live session.
     """
 
     def __init__(
         self,
         agents: Callable[[], Iterable[Candidate]] = tuple,
         connections: Callable[[], int] | None = None,
+        duplicate_logins: Callable[[], int] = int,
     ) -> None:
         self._agents = agents
         self._connections = connections
+        self._duplicate_logins = duplicate_logins
         self._calls: dict[tuple[str, str], CallSeries] = {}
         self._problems: dict[str, int] = {}
         self.registry = CollectorRegistry(auto_describe=False)
@@ -202,6 +205,11 @@ class Metrics(Collector):
         for group, count in streams.items():
             opened.add_metric([group], count)
         yield opened
+        yield CounterMetricFamily(
+            f"{PREFIX}duplicate_logins",
+            "Logins of an agent beside a live session of its own: one identity on two machines",
+            self._duplicate_logins(),
+        )
         if self._connections is not None:
             yield GaugeMetricFamily(
                 f"{PREFIX}api_connections", "Open connections of callers", self._connections()

@@ -69,6 +69,13 @@ class Figures(SynchronousTestCase):
         agents.clear()
         self.assertNotIn("sessions", {name for name, _ in samples(metrics)})
 
+    def test_an_identity_in_use_twice_is_counted(self) -> None:
+        logins = 0
+        metrics = Metrics(duplicate_logins=lambda: logins)
+        self.assertEqual(samples(metrics)["duplicate_logins_total", ()], 0)
+        logins = 2
+        self.assertEqual(samples(metrics)["duplicate_logins_total", ()], 2)
+
     def test_problems_of_the_gateway_are_counted_by_code(self) -> None:
         metrics = Metrics()
         for _ in range(3):
