@@ -104,6 +104,7 @@ class Agent(Service):
             proxy=_route(config.proxy),
             system_trust=config.gateway.ca == "system",
             software=f"workato-agent/{self.version}",
+            attempted=self.metrics.tunnel_attempted,
         )
         self.renewal = Renewal(reactor, self.identity, lambda: self.tunnel.session)
         self._watch()

@@ -106,14 +106,13 @@ class AgentMetrics:
             "tunnel_connected", "1 while the tunnel is up", (), NAMESPACE, registry=registry
         )
         """The tunnel's client sets it: 1 once a call would reach the agent, else 0."""
-        self.connections = Counter(
+        self._connections = Counter(
             "tunnel_connections",
             "Attempts to connect the tunnel",
             ("outcome",),
             NAMESPACE,
             registry=registry,
         )
-        """The tunnel's client counts: ``outcome`` is connected, resumed, refused or failed."""
         self.round_trip = Gauge(
             "tunnel_round_trip_seconds", "Last ping's round trip", (), NAMESPACE, registry=registry
         )
@@ -122,6 +121,10 @@ class AgentMetrics:
     def watch(self, name: str, documentation: str, value: Callable[[], float]) -> None:
         """A further gauge, read when it is asked for: ``audit_waiting``, ``open_streams`` …"""
         Gauge(name, documentation, (), NAMESPACE, registry=self.registry).set_function(value)
+
+    def tunnel_attempted(self, outcome: str) -> None:
+        """Count an attempt to connect by how it ended (the tunnel client's ``Outcome``)."""
+        self._connections.labels(outcome).inc()
 
     def call_began(self, head: Open) -> None:
         """Count a call as in flight."""

@@ -9,6 +9,7 @@ from twisted.web.client import Agent
 
 from tests.support.audits import an_end
 from workato_agent.metrics import AgentMetrics, MetricsListener, MetricsListenerError
+from workato_agent.tunnel.client import Outcome
 
 
 class Counting(SynchronousTestCase):
@@ -44,6 +45,13 @@ class Counting(SynchronousTestCase):
         self.assertIn("workato_agent_calls_in_flight 1.0", self.lines())
         self.metrics.call_ended(an_end())
         self.assertIn("workato_agent_calls_in_flight 0.0", self.lines())
+
+    def test_attempts_to_connect_are_counted_by_outcome(self) -> None:
+        for outcome in (Outcome.CONNECTED, Outcome.FAILED, Outcome.FAILED):
+            self.metrics.tunnel_attempted(outcome)
+        name = "workato_agent_tunnel_connections_total"
+        self.assertIn(f'{name}{{outcome="connected"}} 1.0', self.lines())
+        self.assertIn(f'{name}{{outcome="failed"}} 2.0', self.lines())
 
     def test_invented_names_make_no_series(self) -> None:
         self.call("profile_not_found")

@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.support.tunnel import Collector, TunnelGateway, reactor, until
 from workato_agent.tunnel import client as client_module
-from workato_agent.tunnel.client import State, TunnelClient
+from workato_agent.tunnel.client import Outcome, State, TunnelClient
 from workato_tunnel.errors import StreamRefused
 from workato_tunnel.frames import Head, Open, Trailers
 from workato_tunnel.tx.transport import StreamReceiver, StreamTransport
@@ -108,7 +108,8 @@ class TunnelTests(TestCase):
     def test_streams_go_on_byte_for_byte_over_twenty_cuts(self) -> Deferred[Any]:
         async def body() -> None:
             self.patch(client_module, "RESUME_DELAY", 0.1)
-            client = await self.connect()
+            outcomes: list[Outcome] = []
+            client = await self.connect(attempted=outcomes.append)
             payload = os.urandom(1 << 20)
             total = 48
             collector = Collector()
@@ -128,12 +129,15 @@ class TunnelTests(TestCase):
             digest = hashlib.sha256(payload * total).hexdigest()
             self.assertEqual(hashlib.sha256(collector.data).hexdigest(), digest)
             self.assertEqual(client.reconnections, 20)
+            self.assertEqual(outcomes, [Outcome.CONNECTED] + [Outcome.RESUMED] * 20)
 
         return self.run_async(body())
 
     def test_a_revoked_agent_is_cut_and_not_let_in_again(self) -> Deferred[Any]:
         async def body() -> None:
-            client = await self.connect()
+            self.patch(client_module, "MAX_DELAY", 0.1)
+            outcomes: list[Outcome] = []
+            client = await self.connect(attempted=outcomes.append)
             live = self.gateway.live
             collector = Collector()
             live.open_stream(Open("http", "app"), collector)
@@ -146,5 +150,7 @@ class TunnelTests(TestCase):
             client._refused = False
             await until(lambda: client.state in (State.WAITING, State.REFUSED))
             self.assertEqual(len(self.gateway.registry), 0)
+            await until(lambda: len(outcomes) > 1)
+            self.assertEqual(outcomes[:2], [Outcome.CONNECTED, Outcome.REFUSED])
 
         return self.run_async(body())

@@ -65,6 +65,17 @@ class State(StrEnum):
     DRAINING = "draining"
 
 
+class Outcome(StrEnum):
+    """How an attempt to connect ended: a new session, the present one goes on, the gateway would
+    not have this agent, or anything else.
+    """
+
+    CONNECTED = "connected"
+    RESUMED = "resumed"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
 @implementer(IStreamClientEndpoint)
 class _GatewayEndpoint:
     """Resolves the name anew and takes the identity's present certificate for each attempt."""
@@ -86,6 +97,7 @@ class TunnelClient(MultiService):
     :param accept: takes the streams that the gateway opens (the dispatcher).
     :param catalogue: what to announce when a session begins.
     :param system_trust: trust the system's authorities instead of the pinned CA.
+    :param attempted: told how each attempt to connect ended, but for one that a stop cuts short.
     :ivar session: the present session; None before the first.
     :ivar state: see :class:`State`; ``problem`` is the latest reason for not being connected.
     :ivar since: reactor seconds of the latest change of ``state``.
@@ -105,6 +117,7 @@ class TunnelClient(MultiService):
         system_trust: bool = False,
         settings: Settings | None = None,
         software: str = "workato-agent",
+        attempted: Callable[[Outcome], None] = lambda _outcome: None,
     ) -> None:
         super().__init__()
         parts = urlsplit(gateway_url)
@@ -126,6 +139,7 @@ class TunnelClient(MultiService):
         self._system_trust = system_trust
         self._settings = settings or Settings()
         self._software = software
+        self._attempted = attempted
         self._socket: AgentTunnel | None = None
         self._failures = 0
         self._refused = False
@@ -204,6 +218,7 @@ class TunnelClient(MultiService):
 
     def _lost(self, reason: str) -> None:
         now = self._reactor.seconds()
+        established = self._established_at is not None
         if self._established_at is not None and now - self._established_at >= STEADY:
             self._failures = 0
         self._established_at = None
@@ -216,6 +231,8 @@ class TunnelClient(MultiService):
             reason = f"the gateway refuses this agent: {reason}"
         if not self.running:
             return
+        if not established:
+            self._attempted(Outcome.REFUSED if self._refused else Outcome.FAILED)
         if self.state is not State.DRAINING:
             self._enter(State.REFUSED if self._refused else State.WAITING)
         if reason != self.problem:
@@ -256,7 +273,7 @@ class TunnelClient(MultiService):
                 raise RemoteProtocolError("HELLO without a session")
             socket.established = True
             self._socket = socket
-            self._attach(socket, hello, hello.session)
+            outcome = self._attach(socket, hello, hello.session)
         except RemoteProtocolError as error:
             self._refusal = error.code == ErrorCode.UNSUPPORTED_VERSION
             self._log.error("The gateway's HELLO: {reason}", reason=str(error))
@@ -264,19 +281,20 @@ class TunnelClient(MultiService):
             return
         self._established_at = self._reactor.seconds()
         self.problem = ""
+        self._attempted(outcome)
         if self.state is not State.DRAINING:
             self._enter(State.CONNECTED)
         if not self.connected_once.called:
             self.connected_once.callback(None)
 
-    def _attach(self, socket: AgentTunnel, hello: Hello, secret: bytes) -> None:
+    def _attach(self, socket: AgentTunnel, hello: Hello, secret: bytes) -> Outcome:
         session = self.session
         if session is not None and not session.ended:
             if hello.received is not None and session.secret == secret:
                 session.attach(socket, hello.received)
                 self.reconnections += 1
                 self._log.info("Tunnel resumed to {host}:{port}", host=self.host, port=self.port)
-                return
+                return Outcome.RESUMED
             session.terminate(ErrorCode.TUNNEL_LOST, "the gateway no longer holds the session")
         session = Session(
             Role.AGENT,
@@ -292,6 +310,7 @@ class TunnelClient(MultiService):
         self._announce(session)
         session.attach(socket)
         self._log.info("Tunnel up to {host}:{port}", host=self.host, port=self.port)
+        return Outcome.CONNECTED
 
     def _announce(self, session: Session) -> None:
         try:
