@@ -11,6 +11,16 @@ from attrs import frozen
 Path = tuple[str | int, ...]
 MAX_BYTES: Final = 1 << 20
 _MAX_DEPTH: Final = 32
+_MAX_VALUES: Final = 50_000
+_UNCONSTRUCTIBLE: Final = (
+    yaml.YAMLError,
+    ValueError,
+    LookupError,
+    TypeError,
+    OverflowError,
+    AttributeError,
+)
+"""What PyYAML raises for an explicit tag whose text does not fit it, as ``!!int ''``."""
 
 
 class YamlError(Exception):
@@ -40,20 +50,29 @@ def parse(text: str) -> Document:
     """Read one document. Raises YamlError for bad syntax, a key given twice, deep nesting."""
     if len(text) > MAX_BYTES:
         raise YamlError(f"is longer than {MAX_BYTES} bytes", 1)
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise YamlError(f"holds the character #x{error.character:04x}", line) from error
     try:
         node = loader.get_single_node()
         if node is None:
             return Document({}, {})
-        lines = dict(_walk(node, (), 0))
+        lines: dict[Path, int] = {}
+        for path, line in _walk(node, (), 0):
+            lines[path] = line
+            if len(lines) > _MAX_VALUES:
+                raise YamlError("holds too many values", line)
         content = loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise YamlError(
-            str(error.problem or error.context), mark.line + 1 if mark else 1
-        ) from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise YamlError(str(error).splitlines()[0], 1) from error
+        line = mark.line + 1 if mark else 1
+        raise YamlError(str(error.problem or error.context), line) from error
+    except RecursionError as error:
+        raise YamlError("is nested too deeply", 1) from error
+    except _UNCONSTRUCTIBLE as error:
+        raise YamlError(f"holds a value that can't be read: {error}".splitlines()[0], 1) from error
     finally:
         loader.dispose()
     return Document(content, lines)
