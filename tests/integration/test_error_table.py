@@ -106,7 +106,7 @@ class Agents(ErrorTableCase):
         self.assertIn("workato-agent status", problem["hint"])
         self.fails("agent_inactive", "GET", "database/pg", None, "'nobody'", X_Agent="nobody")
 
-    def test_a_disabled_and_a_revoked_agent_take_no_calls(self) -> None:
+    def test_agents_that_may_not_be_connected_any_more_are_cut(self) -> None:
         land = self.land
         second = land.second_agent("leaving")
         self.addCleanup(second.stop)
@@ -114,20 +114,31 @@ class Agents(ErrorTableCase):
         token = land.new_token("leaving:*:*:*")["token"]
         agent = land.administer("GET", "/v1/groups/leaving/agents")["agents"][0]["name"]
         resource = f"/v1/groups/leaving/agents/{agent}"
-        for method, body, status in (
-            ("PATCH", {"enabled": False}, "disabled"),
-            ("DELETE", None, ""),
-        ):
-            self.assertEqual(land.call("GET", path, token=token).status, 200)
-            land.administer(method, resource, body)
+
+        def is_served() -> bool:
+            return land.call("GET", path, token=token).status == 200
+
+        def check(word: str) -> None:
+            """It is cut at once; its ``status`` and its log say why."""
             self.fails("agent_inactive", "GET", path, None, "leaving", token=token)
             wait_until(lambda: "refused" in second.status())
-            word = "disabled" if status else "revoked"
             self.assertIn(word, second.status())
             self.assertIn(word, second.log())
-            if status:
-                land.administer("PATCH", resource, {"enabled": True})
-                second.restart()
+
+        self.assertTrue(is_served())
+        land.operate("agent", "disable", f"leaving/{agent}")
+        wait_until(lambda: not is_served(), 2.0)
+        check("disabled")
+        land.administer("PATCH", resource, {"enabled": True})
+        second.restart()
+        self.assertTrue(is_served())
+        land.administer("PATCH", "/v1/groups/leaving", {"allowed_networks": ["10.9.0.0/16"]})
+        check("not in the allowed networks")
+        land.administer("PATCH", "/v1/groups/leaving", {"allowed_networks": []})
+        second.restart()
+        self.assertTrue(is_served())
+        land.administer("DELETE", resource)
+        check("revoked")
 
 
 class Targets(ErrorTableCase):

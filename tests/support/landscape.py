@@ -17,6 +17,7 @@ from attrs import define, field, frozen
 from demo.deployment import Deployment
 from demo.processes import command, run
 
+from .cutting_relay import wait_until
 from .mariadb import MariadbServer
 from .ports import free_port
 from .postgresql import PASSWORD, SUPERUSER, PostgresqlServer
@@ -74,6 +75,8 @@ class SecondAgent:
     def restart(self) -> None:
         """End it and start it anew, until it is connected."""
         self.stop()
+        # The gateway writes down within a second who has gone.
+        wait_until(lambda: not self.deployment.connected())
         self.deployment.start_agent()
 
     def stop(self) -> None:
@@ -172,6 +175,11 @@ class Landscape:
         answer = self.call(method, path, body, token=self.deployment.admin_token)
         assert answer.status < 300, answer
         return answer.json() if answer.body else {}
+
+    def operate(self, *arguments: str) -> None:
+        """Run a ``workato-gateway`` command on the gateway's machine."""
+        config = f"--config={self.deployment.gateway_config}"
+        run([command("workato-gateway"), *arguments, config], cwd=self.folder)
 
     def new_token(self, *scopes: str, seconds: float | None = None) -> dict[str, Any]:
         """A token: its ``token`` is the text, its ``id`` what it is revoked by."""
