@@ -43,7 +43,7 @@ def measure(site: Site) -> list[Result]:
             "small calls/s, 64 callers",
             medians,
             "rate",
-            {"ssh -R": Target("ratio", least=0.3), "asyncssh -R": Target("ratio", least=1.0)},
+            {"ssh -R": Target("ratio", least=0.3)},
         ),
         *compared("small call, 64 callers, p99 ms", medians, "crowd_p99"),
         *[
