@@ -67,7 +67,8 @@ class Handshake(Case):
             ),
         )
         agent = self.agent()
-        self.assertEqual((agent.connected, agent.last_address), (True, HERE))
+        self.assertEqual((agent.last_seen, agent.last_address), (NOW, HERE))
+        self.assertFalse(agent.connected, "no session has begun")
 
     def test_disabled_revoked_and_unknown_agents_are_told_so(self) -> None:
         self.enable(False)

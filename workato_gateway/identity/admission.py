@@ -106,7 +106,8 @@ class Admission:
 
         def thd_admit(transaction: Transaction) -> tuple[str, str]:
             verdict = _judge(transaction, presented, self._now())
-            seen = Attendance(agent_id, self._now(), connected=True, address=address)
+            # Whether a session comes of it is not known yet.
+            seen = Attendance(agent_id, self._now(), address=address)
             transaction.record_attendance([seen])
             return verdict
 

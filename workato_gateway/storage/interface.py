@@ -109,11 +109,11 @@ class AuditEntry:
 
 @frozen
 class Attendance:
-    """What was last seen of an agent. ``catalogue`` and ``address`` None: keep what is known."""
+    """What was last seen of an agent. What is None stays as it is known."""
 
     agent_id: str
     at: float
-    connected: bool
+    connected: bool | None = None
     address: str | None = None
     catalogue: bytes | None = None
 
