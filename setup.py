@@ -36,6 +36,7 @@ TEST = [
     "import-linter>=2.3",
     "mypy>=1.18",
     "mypy-zope>=1.0.14",
+    "openapi-spec-validator>=0.9",
     "pymysql>=1.1.2",
     "ruff>=0.13",
     "types-PyYAML",
@@ -56,7 +57,11 @@ setup(
         *find_namespace_packages(include=["workato_*"]),
         "twisted.plugins",
     ],
-    package_data={"workato_gateway.storage": ["schema/*.sql"], "": ["py.typed"]},
+    package_data={
+        "workato_gateway.api": ["openapi.yml"],
+        "workato_gateway.storage": ["schema/*.sql"],
+        "": ["py.typed"],
+    },
     install_requires=[*TUNNEL, *AGENT],
     extras_require={"test": TEST},
     entry_points={
