@@ -41,7 +41,7 @@ from .identity.directory import Directory
 from .identity.enrolment import CODES_KEPT, Enrolment
 from .identity.tls import ServerTls, check_leads_to, ensure_server_certificate
 from .identity.tokens import Tokens
-from .listening import Listener, OnlyFrom
+from .listening import Listener, OnlyFrom, StartError
 from .logs import observer_for
 from .metrics import Metrics
 from .storage.interface import StoreError, Transaction
@@ -219,12 +219,15 @@ class Gateway(Service):
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:  # noqa: N802
-        """Bind both ports, while the process may still be root. Raises StartError."""
+        """Bind both ports, while the process may still be root. Ends the program if it can't."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         raise_file_limit()
         settle_heap()
-        self._tunnel_listener.bind()
-        self._api_listener.bind()
+        try:
+            self._tunnel_listener.bind()
+            self._api_listener.bind()
+        except StartError as error:
+            raise SystemExit(f"workato-gateway: {error}") from error
 
     def startService(self) -> None:
         """Open the store, then take connections."""

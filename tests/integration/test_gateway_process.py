@@ -151,6 +151,7 @@ class Life(Case):
             f"can't listen on 127.0.0.1:{self.tunnel}: [Errno 98] Address already in use",
             self.log().strip().splitlines()[-1],
         )
+        self.assertNotIn("Traceback", self.log())
 
     def test_a_broken_set_up_is_told_in_a_line(self) -> None:
         text = self.config.read_text()
