@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.sessions import Pair
 from workato_tunnel.connection import TunnelConnection
 from workato_tunnel.errors import ErrorCode, HeadTooLarge, LocalProtocolError, StreamRefused
 from workato_tunnel.events import (
@@ -15,7 +16,7 @@ from workato_tunnel.events import (
     StreamTerminated,
 )
 from workato_tunnel.frames import FrameType, Head, Open, Trailers
-from workato_tunnel.settings import PACK_SIZE, Settings
+from workato_tunnel.settings import MAX_MESSAGE, PACK_SIZE, Settings
 from workato_tunnel.testing import connection_pair, pump, split
 from workato_tunnel.windows import CreditBudget
 
@@ -81,6 +82,35 @@ class CreditTests(SynchronousTestCase):
             _, events = self.answer(agent, gateway, 1000)
             self.assertIsInstance(events[-1], StreamFinished)
         self.assertIn(stalled, gateway.streams)
+
+
+class LongFatPathTests(SynchronousTestCase):
+    def bytes_in_flight(self, chunk: int) -> int:
+        """What one stream has under way at once, after a while, on a path of long round trips."""
+        pair = Pair()
+        call = pair.call()
+        stream = pair.calls[0].stream
+        stream.send_head(Head(200))
+        best = 0
+        for _ in range(60):
+            # A round trip: all that the sender may send, then all that the receiver says to it.
+            before = len(call.data)
+            for _ in range(400):
+                if not stream._congested():
+                    stream.write(bytes(chunk))
+                pair.clock.advance(0)
+                while pair.agent_link.sent:
+                    pair.gateway.message_received(pair.gateway_link, pair.agent_link.take())
+            best = max(best, len(call.data) - before)
+            while pair.gateway_link.sent:
+                pair.agent.message_received(pair.agent_link, pair.gateway_link.take())
+            if best >= 8 << 20:
+                break
+        return best
+
+    def test_the_window_grows_whatever_the_size_of_the_writers_chunks(self) -> None:
+        for chunk in (16 * 1024, 32 * 1024, 60_000, 64 * 1024, 128 * 1024, 256 * 1024, 1 << 20):
+            self.assertGreater(self.bytes_in_flight(chunk), 4 << 20, chunk)
 
 
 class TurnTests(SynchronousTestCase):
@@ -158,6 +188,37 @@ class RetentionTests(SynchronousTestCase):
         assert ack is not None
         agent.receive_message(ack, 0.0)
         self.assertIsNotNone(agent.next_message())
+
+    def test_an_ack_counts_in_the_size_of_its_message(self) -> None:
+        agent, gateway = connection_pair(agent=Settings(map_size=0xFFFF))
+        agent.send_data(gateway_stream(agent, gateway), b"")
+        for size in (64_900, 65_330):
+            gateway.open_stream(Open("http", "app", path="x" * (size - 16)))
+        while (message := agent.next_message()) is not None:
+            gateway.receive_message(message, 0.0)
+        gateway._out.ack_due = True
+        message = gateway.next_message()
+        assert message is not None
+        self.assertLessEqual(len(message), MAX_MESSAGE)
+
+    def test_whoever_heard_goaway_acknowledges_at_once(self) -> None:
+        agent, gateway = connection_pair()
+        stream = gateway_stream(agent, gateway)
+        agent.send_trailers(stream, Trailers())
+        pump(agent, gateway)
+        agent.release(stream)
+        self.assertFalse(agent.at_rest)
+        agent.go_away(ErrorCode.DRAINING)
+        pump(agent, gateway)
+        self.assertTrue(agent.at_rest)
+
+
+def gateway_stream(agent: TunnelConnection, gateway: TunnelConnection) -> int:
+    """A stream whose answer has begun."""
+    stream = gateway.open_stream(GET, end=True)
+    pump(agent, gateway)
+    agent.send_head(stream, Head(200))
+    return stream
 
 
 class OpeningTests(SynchronousTestCase):

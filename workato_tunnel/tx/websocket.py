@@ -29,7 +29,7 @@ PING_INTERVAL: Final = 15.0
 PING_TIMEOUT: Final = 10.0
 OPEN_TIMEOUT: Final = 10.0
 USER_TIMEOUT_MS: Final = 45_000
-READ_SIZE: Final = 128 * 1024
+READ_SIZE: Final = 64 * 1024
 """Bytes of one socket read, and what the transport holds before it pauses the producer."""
 NOTSENT_LOWAT: Final = 64 * 1024
 MAX_HANDSHAKE: Final = 64 * 1024
