@@ -59,6 +59,12 @@ class Meanings(SynchronousTestCase):
             keys = getattr(field.annotation, "model_fields", {})
             self.assertEqual(set(keys) - commented, set(), name)
 
+    def test_every_key_is_documented(self) -> None:
+        text = (ROOT / "docs/gateway-configuration.md").read_text(encoding="utf-8")
+        for name, field in Config.model_fields.items():
+            for key in getattr(field.annotation, "model_fields", [""]):
+                self.assertIn(f"`{name}.{key}`" if key else f"`{name}`", text)
+
     def test_sections_may_be_empty(self) -> None:
         self.assertEqual(self.config("tunnel:\napi:\nlimits:\n"), self.config())
 

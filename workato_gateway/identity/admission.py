@@ -15,7 +15,7 @@ from cryptography import x509
 from workato_tunnel.errors import ErrorCode
 
 from ..addresses import admits, parse_network
-from ..storage.interface import Attendance, Store, Transaction
+from ..storage.interface import Store, Transaction
 from .authority import agent_id_of, serial_text
 
 
@@ -93,7 +93,7 @@ class Admission:
     async def admit(self, certificate: x509.Certificate, address: str) -> AdmittedAgent:
         """The agent behind a certificate that TLS has verified. Raises NotAdmitted.
 
-        ``address``: the IP address it connects from; remembered as the agent's last.
+        ``address``: the IP address it connects from.
         """
         agent_id = agent_id_of(certificate)
         expires = certificate.not_valid_after_utc.timestamp()
@@ -103,16 +103,11 @@ class Admission:
         if expires <= self._now():
             raise NotAdmitted("the certificate has expired: enrol with a new code", agent_id)
         presented = Presented(agent_id, serial_text(certificate), address)
-
-        def thd_admit(transaction: Transaction) -> tuple[str, str]:
-            verdict = _judge(transaction, presented, self._now())
-            # Whether a session comes of it is not known yet.
-            seen = Attendance(agent_id, self._now(), address=address)
-            transaction.record_attendance([seen])
-            return verdict
-
         try:
-            group, name = await self._store.write(thd_admit)
+            # Only read: thousands may come back at once, and a write waits for the disk.
+            group, name = await self._store.read(
+                lambda transaction: _judge(transaction, presented, self._now())
+            )
         except NotAdmitted as refused:
             raise NotAdmitted(refused.message, agent_id) from None
         return AdmittedAgent(agent_id, name, group, presented.serial, expires, address)

@@ -109,11 +109,11 @@ class AuditEntry:
 
 @frozen
 class Attendance:
-    """What was last seen of an agent. What is None stays as it is known."""
+    """What was last seen of an agent. ``address`` and ``catalogue`` None stay as they are known."""
 
     agent_id: str
     at: float
-    connected: bool | None = None
+    connected: bool
     address: str | None = None
     catalogue: bytes | None = None
 

@@ -168,7 +168,7 @@ class SqliteTransaction:
     def record_attendance(self, seen: Sequence[Attendance]) -> None:
         """One statement for all."""
         self._connection.executemany(
-            "UPDATE agents SET last_seen = ?, connected = coalesce(?, connected),"
+            "UPDATE agents SET last_seen = ?, connected = ?,"
             " last_address = coalesce(?, last_address), catalogue = coalesce(?, catalogue)"
             " WHERE id = ? AND revoked IS NULL",
             [(s.at, s.connected, s.address, s.catalogue, s.agent_id) for s in seen],
