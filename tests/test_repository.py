@@ -36,6 +36,12 @@ def output(*argv: str, cwd: Path, **environment: str) -> str:
     return done.stdout
 
 
+def data_files(folder: Path) -> set[Path]:
+    """What the packages below a folder hold beside code."""
+    found = (path for suffix in ("sql", "yml") for path in folder.glob(f"workato_*/**/*.{suffix}"))
+    return {path.relative_to(folder) for path in found}
+
+
 class InstallationTests(SynchronousTestCase):
     """The wheel, not the checkout."""
 
@@ -62,10 +68,7 @@ class InstallationTests(SynchronousTestCase):
         )
         # Twisted's own package: an __init__.py of ours would hide Twisted itself.
         self.assertEqual([], list((installed / "twisted").rglob("__init__.py")))
-        self.assertEqual(
-            {path.relative_to(ROOT) for path in ROOT.glob("workato_*/**/*.sql")},
-            {path.relative_to(installed) for path in installed.glob("workato_*/**/*.sql")},
-        )
+        self.assertEqual(data_files(ROOT), data_files(installed))
 
         elsewhere = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, elsewhere)
