@@ -189,6 +189,12 @@ class Limits(_Section):
     tunnel_memory: Annotated[Size, Field(ge=1 << 20)] = 512 << 20
     enrolment_failures: Annotated[int, Field(ge=1)] = 10
 
+    @model_validator(mode="after")
+    def _default_within_maximum(self) -> Limits:
+        if self.default_timeout > self.max_timeout:
+            raise ValueError("default_timeout is longer than max_timeout")
+        return self
+
 
 class Metrics(_Section):
     """Who may read ``/metrics`` without a token; others need one with the scope ``admin``."""

@@ -44,6 +44,10 @@ class LimitsOfTheConfig(SynchronousTestCase):
         self.assertEqual((relay.calls, relay.calls_per_token), (4, 2))
         self.assertEqual((relay.default_timeout, relay.max_timeout), (5.0, 60.0))
 
+    def test_the_default_timeout_lies_within_the_maximum(self) -> None:
+        with self.assertRaisesRegex(ConfigError, "limits: default_timeout is longer than max"):
+            limits("{max_timeout: 30s}")
+
     def test_what_can_not_be_a_limit_is_an_error_of_the_config(self) -> None:
         for text, name in (
             ("{header_bytes: 1KiB}", "limits.header_bytes"),
