@@ -52,11 +52,13 @@ def _statements(sql: str) -> Iterator[str]:
 
 def schema_version(connection: sqlite3.Connection) -> int:
     """The version in force. Raises StoreError when the file belongs to another program."""
-    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    # In one statement: another process may be making the schema at this moment.
+    application, version, tables = connection.execute(
+        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)"
+        " FROM pragma_application_id, pragma_user_version"
+    ).fetchone()
     if application == APPLICATION_ID:
-        return version
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        return int(version)
     if application != 0 or version != 0 or tables != 0:
         raise StoreError("the file is a database of another program, not a gateway's store")
     return 0

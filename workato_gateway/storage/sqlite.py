@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
@@ -40,8 +41,7 @@ def thd_connect(path: Path, *, migrations_allowed: bool) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise StoreError(f"{path}: {error}; check that it exists and may be written") from error
     try:
-        journal = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        if journal != "wal":
+        if _thd_journal(connection) != "wal":
             raise StoreError("write-ahead logging is not possible here; use a local file system")
         for pragma in ("synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
             connection.execute(f"PRAGMA {pragma}")
@@ -50,6 +50,19 @@ def thd_connect(path: Path, *, migrations_allowed: bool) -> sqlite3.Connection:
         connection.close()
         raise StoreError(f"{path}: {error}") from error
     return connection
+
+
+def _thd_journal(connection: sqlite3.Connection) -> str:
+    """Turn the write-ahead log on; the journal in force then. SQLite itself doesn't wait here for
+    another process that does the same."""
+    until = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 def check_file(path: Path) -> None:
