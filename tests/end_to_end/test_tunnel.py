@@ -17,6 +17,7 @@ from workato_agent.tunnel.client import Outcome, State, TunnelClient
 from workato_tunnel.errors import StreamRefused
 from workato_tunnel.frames import Head, Open, Trailers
 from workato_tunnel.tx.transport import StreamReceiver, StreamTransport
+from workato_tunnel.tx.websocket import NOTSENT_LOWAT
 
 
 def echo(stream: StreamTransport, head: Open) -> StreamReceiver:
@@ -101,7 +102,7 @@ class TunnelTests(TestCase):
                     transport = transport.transport
                 tcp = transport.getHandle()
                 self.assertTrue(tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-                self.assertEqual(tcp.getsockopt(socket.IPPROTO_TCP, 25), 64 * 1024)
+                self.assertEqual(tcp.getsockopt(socket.IPPROTO_TCP, 25), NOTSENT_LOWAT)
 
         return self.run_async(body())
 

@@ -65,7 +65,7 @@ class PostgresqlTestCase(TestCase):
 
     async def pause(self, seconds: float) -> None:
         """Let the reactor run."""
-        await task.deferLater(cast(IReactorTime, reactor), seconds)
+        await task.deferLater(cast("IReactorTime", reactor), seconds)
 
     def working(self) -> int:
         """How many of the agent's statements run on the server now."""
