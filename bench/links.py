@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from demo.processes import free_port
 
-from .peers import Way, start_ssh
+from .peers import Way
 from .results import Result, Target, compared, interleaved
 from .site import Site, through
 from .transfers import download, running, transfer, upload
@@ -96,6 +96,4 @@ def _ours_through(site: Site, name: str, link: Link) -> Way:
 def _ssh_through(site: Site, link: Link) -> Way:
     relay, server = free_port(), free_port()
     _relay(site, relay, server, link)
-    way, processes = start_ssh(site.folder, site.target(), server=server, dialled=relay)
-    site.keep(processes)
-    return way
+    return site.ssh(server, relay)

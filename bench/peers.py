@@ -1,7 +1,8 @@
 """The ways to a target behind a firewall that the tunnel is measured against.
 
 The target is nginx on loopback. ``direct`` is nginx itself; ``ssh -R`` and ``asyncssh -R`` are a
-reverse port forward to it, dialled from "inside", as an agent dials.
+reverse port forward to it, dialled from "inside", as an agent dials. What is started is added to
+``running`` at once, to be stopped whatever comes next.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Way:
     pids: tuple[int, ...] = ()
 
 
-def start_target(folder: Path) -> tuple[Background, int]:
+def start_target(folder: Path, running: list[Background]) -> int:
     """nginx with one worker: a small JSON answer, the files of ``folder``/files, PUT into them."""
     port = free_port()
     config = folder / "nginx.conf"
@@ -67,8 +68,9 @@ http {{
         ["/usr/sbin/nginx", "-p", str(folder), "-c", str(config), "-e", f"{folder}/nginx.err"],
         cwd=folder,
     )
+    running.append(target)
     target.wait_for_port(port)
-    return target, port
+    return port
 
 
 def make_keys(folder: Path) -> None:
@@ -81,8 +83,13 @@ def make_keys(folder: Path) -> None:
 
 
 def start_ssh(
-    folder: Path, target: int, *, server: int | None = None, dialled: int | None = None
-) -> tuple[Way, list[Background]]:
+    folder: Path,
+    running: list[Background],
+    target: int,
+    *,
+    server: int | None = None,
+    dialled: int | None = None,
+) -> Way:
     """OpenSSH's server and client with their default cipher; never the system's own sshd.
 
     As root the server runs as nobody, which needs no ``/run/sshd``. ``server`` is its port, and
@@ -113,6 +120,7 @@ def start_ssh(
         [*demoted, SSHD, "-D", "-e", "-f", str(home / "sshd_config")],
         cwd=folder,
     )
+    running.append(daemon)
     daemon.wait_for_port(port)
     client = Background.start(
         f"ssh-{port}-client",
@@ -124,11 +132,12 @@ def start_ssh(
         ],
         cwd=folder,
     )  # fmt: skip
+    running.append(client)
     client.wait_until(lambda: accepts(forwarded), "forwarding")
-    return Way("ssh -R", forwarded, pids=(daemon.pid, client.pid)), [client, daemon]
+    return Way("ssh -R", forwarded, pids=(daemon.pid, client.pid))
 
 
-def start_asyncssh(folder: Path, target: int) -> tuple[Way, list[Background]]:
+def start_asyncssh(folder: Path, running: list[Background], target: int) -> Way:
     """asyncssh at both ends with its default cipher."""
     port, forwarded = free_port(), free_port()
     home = folder / "asyncssh"
@@ -142,6 +151,7 @@ def start_asyncssh(folder: Path, target: int) -> tuple[Way, list[Background]]:
         cwd=folder,
         environment=root,
     )
+    running.append(server)
     server.wait_for_port(port)
     client = Background.start(
         "asyncssh-client",
@@ -149,5 +159,6 @@ def start_asyncssh(folder: Path, target: int) -> tuple[Way, list[Background]]:
         cwd=folder,
         environment=root,
     )
+    running.append(client)
     client.wait_until(lambda: accepts(forwarded), "forwarding")
-    return Way("asyncssh -R", forwarded, pids=(server.pid, client.pid)), [client, server]
+    return Way("asyncssh -R", forwarded, pids=(server.pid, client.pid))

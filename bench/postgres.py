@@ -33,8 +33,8 @@ from generate_series(1, {ROWS}) as n
 """
 
 
-def start_postgres(folder: Path) -> tuple[Background, int]:
-    """The newest PostgreSQL installed, as an unprivileged user, with the table loaded."""
+def start_postgres(folder: Path, running: list[Background]) -> int:
+    """The newest PostgreSQL installed, as an unprivileged user, with the table loaded: its port."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parts[-2])
     if not programs:
         raise ProgramError("PostgreSQL's server is not installed (apt: postgresql)")
@@ -60,12 +60,13 @@ def start_postgres(folder: Path) -> tuple[Background, int]:
          "-c", "autovacuum=off"],
         cwd=folder,
     )  # fmt: skip
+    running.append(server)
     server.wait_until(lambda: _serves(port), "serving")
     connection = psycopg2.connect(_dsn(port))
     with connection, connection.cursor() as cursor:
         cursor.execute(_TABLE)
     connection.close()
-    return server, port
+    return port
 
 
 def _serves(port: int) -> bool:

@@ -64,24 +64,20 @@ class Site:
                 with (files / name).open("wb") as output:
                     for _ in range(size // MIB):
                         output.write(block)
-            nginx, self._target = start_target(self.folder)
-            self._running.append(nginx)
+            self._target = start_target(self.folder, self._running)
         return self._target
 
     def postgres(self) -> int:
         """PostgreSQL's port."""
         if self._postgres is None:
-            server, self._postgres = start_postgres(self.folder)
-            self._running.append(server)
+            self._postgres = start_postgres(self.folder, self._running)
         return self._postgres
 
     def ways(self) -> dict[str, Way]:
         """All the ways, by name; ``ours`` is the last."""
         if not self._ways:
-            ssh, processes = start_ssh(self.folder, self.target())
-            self._running += processes
-            asyncssh, processes = start_asyncssh(self.folder, self.target())
-            self._running += processes
+            ssh = start_ssh(self.folder, self._running, self.target())
+            asyncssh = start_asyncssh(self.folder, self._running, self.target())
             direct = Way("direct", self.target())
             self._ways = {way.name: way for way in (direct, ssh, asyncssh)}
         if self.peers_only:
@@ -121,15 +117,15 @@ class Site:
         relay.wait_for_port(listen)
         return relay
 
-    def keep(self, processes: list[Background]) -> None:
-        """Stop these with the site."""
-        self._running += processes
+    def ssh(self, server: int, dialled: int) -> Way:
+        """Another ``ssh -R``, whose client dials a relay."""
+        return start_ssh(self.folder, self._running, self.target(), server=server, dialled=dialled)
 
     def close(self) -> None:
         """Stop everything and remove the folder."""
         for deployment in self._deployments:
             deployment.stop()
-        for process in self._running:
+        for process in reversed(self._running):
             process.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
