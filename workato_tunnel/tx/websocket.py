@@ -28,6 +28,8 @@ from workato_tunnel.settings import MAX_MESSAGE
 PING_INTERVAL: Final = 15.0
 PING_TIMEOUT: Final = 10.0
 OPEN_TIMEOUT: Final = 10.0
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds for the peer to answer a close, and for TLS to be shut down."""
 USER_TIMEOUT_MS: Final = 45_000
 READ_SIZE: Final = 64 * 1024
 """Bytes of one socket read, and what the transport holds before it pauses the producer: one
@@ -53,7 +55,7 @@ OPTIONS: Final[dict[str, Any]] = {
     "maxMessagePayloadSize": MAX_MESSAGE,
     "autoPingInterval": 0,  # see TunnelWebSocket
     "openHandshakeTimeout": OPEN_TIMEOUT,
-    "closeHandshakeTimeout": 2.0,
+    "closeHandshakeTimeout": CLOSE_TIMEOUT,
     "utf8validateIncoming": False,
     "failByDrop": False,
 }
@@ -112,6 +114,7 @@ class TunnelWebSocket(WebSocketAdapterProtocol):
         self._pong: bytes | None = None
         self._heard = False
         self._ping_call: IDelayedCall | None = None
+        self._abort_call: IDelayedCall | None = None
         self._ping_payload = b""
         self._pinged_at: float | None = None
 
@@ -174,14 +177,25 @@ class TunnelWebSocket(WebSocketAdapterProtocol):
         self.lost_reason = reason
         self._stop_producer()
         self._held.clear()
-        if self._ping_call is not None:
-            self._ping_call.cancel()
-            self._ping_call = None
+        for call in (self._ping_call, self._abort_call):
+            if call is not None:
+                call.cancel()
+        self._ping_call = self._abort_call = None
         if self.closeHandshakeTimeoutCall is not None:
             # Autobahn lets it run on.
             self.closeHandshakeTimeoutCall.cancel()
             self.closeHandshakeTimeoutCall = None
         super().connectionLost(reason)
+
+    def _closeConnection(self, abort: bool = False) -> None:  # noqa: N802
+        super()._closeConnection(abort)
+        if not abort and self._abort_call is None:
+            # TLS waits for the peer's part of its shutdown, and a peer may never do it.
+            self._abort_call = self._clock().callLater(CLOSE_TIMEOUT, self._abort_late)
+
+    def _abort_late(self) -> None:
+        self._abort_call = None
+        self.transport.abortConnection()
 
     # -- liveness ------------------------------------------------------------------------------
 
@@ -235,8 +249,8 @@ class TunnelWebSocket(WebSocketAdapterProtocol):
             self._held_size = len(held)
 
     def _leave_to_autobahn(self, data: bytes) -> None:
-        if self.failedByMe:
-            return  # what follows a violation is not read; a timer drops the socket
+        if self.failedByMe or self.state == self.STATE_CLOSED:
+            return  # nothing more is read, and Autobahn would keep it; a timer drops the socket
         if self.state == self.STATE_CONNECTING and len(self.data) + len(data) > MAX_HANDSHAKE:
             self.wasNotCleanReason = "too much came before the WebSocket was open"
             self.dropConnection(abort=True)
