@@ -41,13 +41,15 @@ def echo(stream: StreamTransport, head: Open) -> StreamReceiver:
 class TunnelTests(TestCase):
     timeout = 60
 
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir()
+
     def run_async(self, coroutine: Any) -> Deferred[Any]:
         return Deferred.fromCoroutine(self._with_gateway(coroutine))
 
     async def _with_gateway(self, body: Any) -> None:
-        folder = Path(self.mktemp())
-        folder.mkdir()
-        self.gateway = TunnelGateway(folder)
+        self.gateway = TunnelGateway(self.folder)
         self.clients: list[TunnelClient] = []
         await self.gateway.start()
         try:
