@@ -91,6 +91,7 @@ class TunnelGateway:
         self.url = PublicUrl(host, free_port())
         self.authority = Authority.create("test CA")
         self.registry = Registry()
+        self.enrolled: set[str] = set()
         self._hold = hold
         self._port: Any = None
 
@@ -118,6 +119,12 @@ class TunnelGateway:
         tls = ServerTls(path, path, (self.authority.certificate,))
         await self.listen(tls)
 
+    async def listen_again(self) -> None:
+        """Close the port, not the sockets, and open it anew."""
+        await self._port.stopListening()
+        path = self.folder / "server.pem"
+        await self.listen(ServerTls(path, path, (self.authority.certificate,)))
+
     async def listen(self, tls: ServerTls) -> None:
         wrapped = PromptTLSFactory(tls, False, self.factory.site())
         endpoint = TCP4ServerEndpoint(reactor, self.url.port, interface="127.0.0.1")
@@ -132,7 +139,8 @@ class TunnelGateway:
     async def agent(self, accept: Accept, name: str = "one", **options: Any) -> TunnelClient:
         """Enrol an agent with a real code and start its client."""
         directory = self.folder / name
-        if not directory.exists():
+        if name not in self.enrolled:
+            self.enrolled.add(name)
             await enrol(await self.code(name), directory, reactor=reactor, name=name)
         client = TunnelClient(
             reactor,

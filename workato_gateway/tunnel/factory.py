@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -100,7 +101,18 @@ class TunnelFactory(WebSocketServerFactory):
         return site
 
 
+class _HastyChannel(HTTPChannel):
+    """A request has :data:`REQUEST_TIMEOUT` seconds in all, however steadily its bytes trickle."""
+
+    abortTimeout = 5  # noqa: N815
+
+    def resetTimeout(self) -> None:  # noqa: N802
+        """Bytes buy no time."""
+
+
 class _Site(Site):
+    protocol = _HastyChannel  # type: ignore[assignment]  # HTTP 1 only: no protocol to choose
+
     def log(self, request: object) -> None:
         """Nothing: what matters of these requests is logged where it is decided."""
 

@@ -316,6 +316,8 @@ class Session:
         self.end_code = str(code)
         for name in ("_flush_call", "_ack_call", "_hold_call", "_settle_call"):
             self._cancel(name)
+        # The owner first: who is told of a lost stream may look for another session.
+        self._tell(self.on_end)
         streams = list(self._streams.values())
         for stream_id in list(self.connection.streams):
             self.connection.reset_stream(stream_id, code)
@@ -323,7 +325,6 @@ class Session:
             if not stream.complete:
                 stream.incoming_reset(StreamReset(ErrorCode.TUNNEL_LOST, message))
         self._check()
-        self._tell(self.on_end)
 
     def _tell(self, call: Callable[..., None], *args: object) -> None:
         try:
