@@ -7,10 +7,12 @@ from typing import Any
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import CertificateOptions
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from tests.support.tunnel import TunnelGateway, reactor
 from workato_agent.identity.enrolment import enrol
@@ -90,10 +92,12 @@ async def raw_agent(gateway: TunnelGateway, name: str = "raw") -> RawAgent:
     return await raw.opened
 
 
+@implementer(IHandshakeListener)
 class RawBytes(Protocol):
     """A stranger's connection without WebSocket. ``gone`` fires with everything that came."""
 
     def __init__(self) -> None:
+        self.secured: Deferred[None] = Deferred()
         self.data = b""
         self.gone: Deferred[bytes] = Deferred()
 
@@ -102,6 +106,9 @@ class RawBytes(Protocol):
 
     def connectionLost(self, reason: Failure = Failure(ConnectionError())) -> None:  # noqa: B008
         self.gone.callback(self.data)
+
+    def handshakeCompleted(self) -> None:  # noqa: N802
+        self.secured.callback(None)
 
     def send(self, data: bytes) -> None:
         """Write, in a TLS record of its own."""
@@ -124,4 +131,5 @@ async def stranger(gateway: TunnelGateway, options: Any = None) -> RawBytes:
     tls: TLSMemoryBIOProtocol = await endpoint.connect(factory)
     raw: Any = tls.wrappedProtocol
     assert isinstance(raw, RawBytes)
+    await raw.secured
     return raw
