@@ -120,10 +120,16 @@ class TunnelGateway:
         await self.listen(tls)
 
     async def listen_again(self) -> None:
-        """Close the port, not the sockets, and open it anew."""
-        await self._port.stopListening()
+        """Open the port anew, for the present ``factory``; sockets stay."""
+        await self.stop_listening()
         path = self.folder / "server.pem"
         await self.listen(ServerTls(path, path, (self.authority.certificate,)))
+
+    async def stop_listening(self) -> None:
+        """Close the port; sockets stay."""
+        port, self._port = self._port, None
+        if port is not None:
+            await port.stopListening()
 
     async def listen(self, tls: ServerTls) -> None:
         wrapped = PromptTLSFactory(tls, False, self.factory.site())
@@ -162,6 +168,5 @@ class TunnelGateway:
     async def stop(self) -> None:
         for live in self.registry:
             live.terminate("draining", "test over")
-        if self._port is not None:
-            await self._port.stopListening()
+        await self.stop_listening()
         await self.store.close()

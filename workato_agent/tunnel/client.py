@@ -291,7 +291,7 @@ class TunnelClient(MultiService):
         session = self.session
         if session is not None and not session.ended:
             if hello.received is not None and session.secret == secret:
-                session.attach(socket, hello.received)
+                self._resume(session, socket, hello.received)
                 self.reconnections += 1
                 self._log.info("Tunnel resumed to {host}:{port}", host=self.host, port=self.port)
                 return Outcome.RESUMED
@@ -311,6 +311,14 @@ class TunnelClient(MultiService):
         session.attach(socket)
         self._log.info("Tunnel up to {host}:{port}", host=self.host, port=self.port)
         return Outcome.CONNECTED
+
+    def _resume(self, session: Session, socket: AgentTunnel, received: int) -> None:
+        try:
+            session.attach(socket, received)
+        except RemoteProtocolError as error:
+            # Asking for it again would get the same answer.
+            session.terminate(ErrorCode.TUNNEL_LOST, str(error))
+            raise
 
     def _announce(self, session: Session) -> None:
         try:

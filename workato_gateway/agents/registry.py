@@ -79,6 +79,7 @@ class Registry:
     duplicate_logins: int = 0
     _by_secret: dict[bytes, LiveAgent] = field(factory=dict, init=False)
     _by_group: dict[str, list[LiveAgent]] = field(factory=dict, init=False)
+    _by_agent: dict[str, list[LiveAgent]] = field(factory=dict, init=False)
 
     _log = Logger()
 
@@ -94,7 +95,7 @@ class Registry:
 
     def sessions_of(self, agent_id: str) -> list[LiveAgent]:
         """The sessions of one agent: more than one only around a reconnection, or with a copy."""
-        return [each for each in self._by_secret.values() if each.agent_id == agent_id]
+        return list(self._by_agent.get(agent_id, ()))
 
     def resumable(self, secret: bytes, agent_id: str) -> LiveAgent | None:
         """The session of that secret, if it is this agent's and has not ended."""
@@ -124,6 +125,7 @@ class Registry:
                 other.terminate(ErrorCode.TUNNEL_LOST, "the agent began a new session")
         self._by_secret[live.session.secret] = live
         self._by_group.setdefault(live.group, []).append(live)
+        self._by_agent.setdefault(live.agent_id, []).append(live)
         live.session.on_catalogue = live.catalogue_changed
         live.session.on_end = lambda: self._remove(live)
         self.joined(live)
@@ -137,8 +139,13 @@ class Registry:
 
     def _remove(self, live: LiveAgent) -> None:
         del self._by_secret[live.session.secret]
-        group = self._by_group[live.group]
-        group.remove(live)
-        if not group:
-            del self._by_group[live.group]
+        _take_out(self._by_group, live.group, live)
+        _take_out(self._by_agent, live.agent_id, live)
         self.left(live)
+
+
+def _take_out(index: dict[str, list[LiveAgent]], key: str, live: LiveAgent) -> None:
+    entries = index[key]
+    entries.remove(live)
+    if not entries:
+        del index[key]
