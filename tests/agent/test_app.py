@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tests.support.folders import folder_for
 from tests.support.ports import free_port
 from tests.support.proxy import TestProxy
 from tests.support.tunnel import Collector, TunnelGateway, until
@@ -32,8 +33,7 @@ reactor: Any = _reactor
 
 class AgentCase(TestCase):
     async def setUp(self) -> None:  # type: ignore[override]
-        self.folder = Path(self.mktemp()).resolve()  # noqa: ASYNC240
-        self.folder.mkdir()
+        self.folder = folder_for(self)
         (self.folder / "data").mkdir()
         (self.folder / "data" / "a.txt").write_text("hello")
         (self.folder / "data" / "big").write_bytes(os.urandom(8_000_000))

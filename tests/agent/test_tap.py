@@ -9,6 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.folders import folder_for
 from tests.support.identities import make_identity
 from workato_gateway.identity.authority import Authority
 
@@ -51,8 +52,7 @@ class StartTests(SynchronousTestCase):
     """What keeps the agent from starting is one line each, exit code 1, and no traceback."""
 
     def setUp(self) -> None:
-        self.folder = Path(self.mktemp()).resolve()
-        self.folder.mkdir()
+        self.folder = folder_for(self)
 
     def start(self, config: str) -> str:
         path = self.folder / "config.yml"

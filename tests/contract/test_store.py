@@ -9,7 +9,8 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
-from tests.support.stores import NOW, folder_for
+from tests.support.folders import folder_for
+from tests.support.stores import NOW
 from workato_gateway.storage.interface import (
     ActivationCodeRecord,
     Agent,

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.stores import NOW, Wall, folder_for
+from tests.support.folders import folder_for
+from tests.support.stores import NOW, Wall
 from workato_gateway.identity.authority import (
     BACKDATED,
     Authority,

@@ -9,8 +9,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.folders import folder_for
 from tests.support.gateway_commands import Outcome, gateway_here
-from tests.support.stores import folder_for
 from workato_gateway.config import load
 from workato_gateway.identity.authority import Authority, load_chain, sha256_of
 from workato_gateway.storage import sqlite

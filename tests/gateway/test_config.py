@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.stores import folder_for
+from tests.support.folders import folder_for
 from workato_gateway.addresses import Listen, PublicUrl, admits, parse_network, parse_public_url
 from workato_gateway.config import Config, ConfigError, KeyPair, load, read, seconds_of
 

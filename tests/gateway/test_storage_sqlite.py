@@ -17,7 +17,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.support.stores import NOW, StoreCase, folder_for
+from tests.support.folders import folder_for
+from tests.support.stores import NOW, StoreCase
 from workato_gateway.storage.interface import Group, Kind, StoreError, Transaction
 from workato_gateway.storage.migrate import APPLICATION_ID, Migration, migrate, shipped_migrations
 from workato_gateway.storage.sqlite import SqliteStore, check_file, create_file

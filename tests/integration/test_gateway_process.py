@@ -19,9 +19,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.folders import folder_for
 from tests.support.gateway_commands import ROOT, Outcome, gateway_apart
 from tests.support.ports import free_port
-from tests.support.stores import folder_for
 
 RUN = ("-m", "workato_gateway.cli.main", "run")
 

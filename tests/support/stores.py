@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.folders import folder_for
 from workato_gateway.storage.sqlite import SqliteStore
 
 T = TypeVar("T")
 NOW = 1_800_000_000.0
-
-
-def folder_for(case: Any) -> Path:
-    """A folder that goes with the test."""
-    folder = Path(tempfile.mkdtemp())
-    case.addCleanup(shutil.rmtree, folder)
-    return folder
 
 
 @define
