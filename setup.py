@@ -24,11 +24,21 @@ AGENT = [
     "prometheus-client>=0.22",
     "psycopg2-binary>=2.9.10",
     "pydantic>=2.11",
+    "pymysql>=1.1.2",
+    "pyodbc>=5.2",
     "pyyaml>=6.0.2",
+    "sqlglot>=27",
     "treq>=25.5",
     "txpostgres>=1.7",
 ]
+# What not every agent needs, by the name of what needs it.
+EXTRAS = {
+    "arrow": ["pyarrow>=20"],
+    "jdbc": ["jpype1>=1.6"],
+    "oracle": ["oracledb>=3.1"],
+}
 TEST = [
+    *(package for packages in EXTRAS.values() for package in packages),
     "asyncssh>=2.20",
     "coverage>=7.6",
     "hypothesis>=6.130",
@@ -37,7 +47,6 @@ TEST = [
     "mypy>=1.18",
     "mypy-zope>=1.0.14",
     "openapi-spec-validator>=0.9",
-    "pymysql>=1.1.2",
     "ruff>=0.13",
     "types-PyYAML",
 ]
@@ -63,7 +72,7 @@ setup(
         "": ["py.typed"],
     },
     install_requires=[*TUNNEL, *AGENT],
-    extras_require={"test": TEST},
+    extras_require={**EXTRAS, "test": TEST},
     entry_points={
         "console_scripts": [
             "workato-agent = workato_agent.cli.main:main",

@@ -22,6 +22,15 @@ test)
     needed postgresql /usr/lib/postgresql/*/bin/initdb
     needed mariadb-server /usr/sbin/mariadbd
     needed tinyproxy-bin /usr/bin/tinyproxy
+    needed unixodbc /usr/bin/odbcinst
+    needed odbc-postgresql /usr/lib/*/odbc/psqlodbcw.so
+    needed odbc-mariadb /usr/lib/*/odbc/libmaodbc.so
+    needed libsqliteodbc /usr/lib/*/odbc/libsqlite3odbc.so
+    needed tdsodbc /usr/lib/*/odbc/libtdsodbc.so
+    needed default-jre-headless /usr/bin/java
+    needed libpostgresql-jdbc-java /usr/share/java/postgresql.jar
+    needed libmariadb-java /usr/share/java/mariadb-java-client.jar
+    needed libh2-java /usr/share/java/h2.jar
     needed curl /usr/bin/curl
     needed openssl /usr/bin/openssl
     ;;

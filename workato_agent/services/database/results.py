@@ -1,8 +1,13 @@
 """Result sets as JSON, NDJSON and CSV: encoded once, here, and sent to the caller as they are.
 
-A row is a sequence of wire-ready values: None, bool, int, finite float, str, lists of them, and
-``msgspec.Raw`` for JSON text that is taken as it is. Adapters bring their values into that form
-(decimals, dates, times, UUIDs, intervals, NaN and infinities are text, bytes are base64 text).
+A row is a sequence of wire-ready values. Adapters bring their values into the form that the writer
+asks for (:data:`ValueForm`). In every form decimals, dates, times, UUIDs and intervals are text.
+
+- ``json``: None, bool, int, finite float, str, lists of them, and ``msgspec.Raw`` for JSON text
+  that is taken as it is. NaN and infinities are text, bytes are base64 text.
+- ``csv``: the same, but JSON columns are plain text.
+- ``native``: None, bool, int (of any size), float (NaN and infinities too), str, bytes, lists of
+  them. JSON columns are plain text.
 """
 
 from __future__ import annotations
@@ -20,14 +25,21 @@ ColumnType = Literal[
     "boolean", "integer", "float", "decimal", "string", "bytes", "date", "time", "timestamp",
     "timestamptz", "interval", "uuid", "json", "array", "unknown",
 ]  # fmt: skip
+ValueForm = Literal["json", "csv", "native"]
 Row = Sequence[object]
 
 
-class Column(msgspec.Struct, frozen=True):
-    """A column of a result: its name as the database gives it and its type."""
+class Column(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A column of a result: its name as the database gives it and its type.
+
+    :ivar precision: of a decimal whose digits are limited; with ``scale`` digits after the point.
+    """
 
     name: str
     type: ColumnType
+    nullable: bool | None = None
+    precision: int | None = None
+    scale: int | None = None
 
 
 class Writer(Protocol):
@@ -35,6 +47,7 @@ class Writer(Protocol):
 
     media_type: ClassVar[str]
     format: ClassVar[str]
+    form: ClassVar[ValueForm]
     says_truncated: ClassVar[bool]
     """Whether the end of the body can tell that rows were left out."""
 
@@ -63,6 +76,7 @@ class JsonWriter:
 
     media_type: ClassVar[str] = "application/json"
     format: ClassVar[str] = "json"
+    form: ClassVar[ValueForm] = "json"
     says_truncated: ClassVar[bool] = True
 
     def head(self, columns: Sequence[Column]) -> bytes:
@@ -86,6 +100,7 @@ class NdjsonWriter:
 
     media_type: ClassVar[str] = "application/x-ndjson"
     format: ClassVar[str] = "ndjson"
+    form: ClassVar[ValueForm] = "json"
     says_truncated: ClassVar[bool] = False
 
     def __init__(self) -> None:
@@ -134,6 +149,7 @@ class CsvWriter:
 
     media_type: ClassVar[str] = "text/csv"
     format: ClassVar[str] = "csv"
+    form: ClassVar[ValueForm] = "csv"
     says_truncated: ClassVar[bool] = False
 
     def __init__(self) -> None:

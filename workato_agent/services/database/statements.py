@@ -265,6 +265,17 @@ class Statement:
         """The values in the order in which the parameters stand."""
         return [piece.value for piece in self.pieces if isinstance(piece, Slot)]
 
+    def given(self, values: Sequence[object]) -> Statement:
+        """The same statement with other values, in the order in which the parameters stand."""
+        left = iter(values)
+        return Statement(
+            self.sql,
+            tuple(
+                piece if isinstance(piece, Text) else Slot(piece.offset, next(left))
+                for piece in self.pieces
+            ),
+        )
+
     def render(self, literal: Callable[[object], str]) -> Rendered:
         """Put ``literal(value)`` in the place of each parameter."""
         texts = [
@@ -276,6 +287,32 @@ class Statement:
             tuple(starts)[:-1],
             tuple((piece.offset, isinstance(piece, Text)) for piece in self.pieces),
         )
+
+
+@frozen
+class Batch:
+    """One statement and many sets of values.
+
+    :ivar statement: with the values of the first set.
+    :ivar rows: the values of every set, in the order in which the parameters stand.
+    """
+
+    statement: Statement
+    rows: Sequence[Sequence[object]]
+
+
+@frozen
+class TableName:
+    """The name of a table or procedure as the database's catalogue has it, without quotes.
+
+    :ivar schema: None for the first on the search path, or the current database.
+    """
+
+    schema: str | None
+    name: str
+
+    def __str__(self) -> str:
+        return self.name if self.schema is None else f"{self.schema}.{self.name}"
 
 
 Params = Sequence[object] | Mapping[str, object]

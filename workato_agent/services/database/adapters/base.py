@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from attrs import define, field, frozen
 
 from workato_tunnel.problems import Problem
 
+from ..catalogue import Table, TableShape
+from ..loading import Load
 from ..results import Column, Row, Writer
-from ..statements import Dialect, Statement
+from ..statements import Batch, Dialect, Statement, TableName
 
 
 @frozen
@@ -127,11 +129,101 @@ class Outcome:
     rows: bytes = b""
 
 
-class Adapter(Protocol):
-    """One kind of database, through one driver.
+@frozen
+class ResultSet:
+    """One of a procedure's results, within the bounds of its output."""
+
+    columns: Sequence[Column]
+    rows: bytes
+    row_count: int
+    truncated: bool
+
+
+@frozen
+class Returned:
+    """What a procedure gave back.
+
+    :ivar out: its OUT and INOUT parameters, wire-ready for JSON, by name (``"1"``, ``"2"`` … where
+        the database knows no name); a function's value is under ``"return"``.
+    """
+
+    out: Mapping[str, object]
+    result_sets: Sequence[ResultSet] = ()
+
+
+Params = Sequence[object] | Mapping[str, object]
+
+
+class Work(Protocol):
+    """What can be asked of a database, in a transaction of its own or in a session's.
 
     Every method raises Problem for what has a code, and truly stops its work when it is cancelled.
+    Without a session a method commits at its end and rolls back when it fails.
     """
+
+    async def query(self, statement: Statement, output: Output) -> RowStream:
+        """Begin a statement; its columns are known then."""
+        ...
+
+    async def execute(self, statement: Statement, output: Output) -> Outcome:
+        """Run a statement to its end."""
+        ...
+
+    async def batch(self, batch: Batch) -> int:
+        """Run a statement once for each set of values, all or nothing; the rows changed."""
+        ...
+
+    async def call(
+        self, procedure: TableName, params: Params | None, outputs: Callable[[], Output]
+    ) -> Returned:
+        """Call a procedure or function. ``outputs`` makes the output of each result set.
+
+        Raises Problem ``operation_not_found`` where the database has none.
+        """
+        ...
+
+    async def load(self, load: Load) -> int:
+        """Write the rows of a body into a table, all or nothing; how many were written."""
+        ...
+
+    async def tables(self) -> Sequence[Table]:
+        """The tables and views that the profile's user sees, sorted; not the system's own."""
+        ...
+
+    async def shape(self, table: TableName) -> TableShape:
+        """A table's columns and keys. Raises Problem ``not_found``."""
+        ...
+
+
+class Session(Work, Protocol):
+    """One connection whose transaction goes over several calls, of which one runs at a time.
+
+    A transaction begins with the first work after the start, a commit or a rollback. A statement
+    that the database refuses leaves the session as the database does (PostgreSQL's transaction can
+    only be rolled back then). Work that is cancelled or aborted, and a connection that is lost, end
+    the session: :attr:`ended` is true then and every method raises Problem ``not_found``.
+    """
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can be asked of it any more."""
+        ...
+
+    async def commit(self) -> None:
+        """Commit; the next work begins a new transaction."""
+        ...
+
+    async def rollback(self) -> None:
+        """Undo all since the last commit."""
+        ...
+
+    async def close(self) -> None:
+        """Roll back and give the connection back. Safe to call again; never raises."""
+        ...
+
+
+class Adapter(Work, Protocol):
+    """One kind of database, through one driver."""
 
     @property
     def type(self) -> str:
@@ -147,16 +239,12 @@ class Adapter(Protocol):
         """Log in and look: ``target`` (product and version) and what else an administrator asks."""
         ...
 
-    async def query(self, statement: Statement, output: Output) -> RowStream:
-        """Begin a statement in a transaction of its own; its columns are known then."""
-        ...
-
-    async def execute(self, statement: Statement, output: Output) -> Outcome:
-        """Run a statement in a transaction of its own and commit."""
+    async def session(self) -> Session:
+        """Take a connection for a session."""
         ...
 
     async def close(self) -> None:
-        """Close connections and threads."""
+        """Close connections and threads. Sessions end."""
         ...
 
 
