@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +34,9 @@ class DatabasePolicy:
     :ivar read_only: by the database's own means (a read-only transaction, a read-only file).
     :ivar max_rows: rows of one result.
     :ivar max_bytes: bytes of one encoded result.
+    :ivar adhoc: whether callers may send statements of their own, or named ones only.
+    :ivar tables: patterns (``schema.table``, ``*`` within a part) of the tables that statements may
+        touch; None for all.
     :ivar statement_timeout: seconds that the database may work on one statement.
     """
 
@@ -40,6 +44,8 @@ class DatabasePolicy:
     max_rows: int | None = None
     max_bytes: int | None = None
     statement_timeout: float = 0.0
+    adhoc: bool = True
+    tables: tuple[str, ...] | None = None
 
 
 @frozen
@@ -74,4 +80,103 @@ class PostgresqlSettings:
     ca_file: Path | None = None
     certificate_file: Path | None = None
     key_file: Path | None = None
+    connect_timeout: float = 30.0
+
+
+@frozen
+class MysqlSettings:
+    """A MySQL or MariaDB server.
+
+    :ivar host: name, address, or the path of a Unix socket (it begins with ``/``).
+    :ivar database: None for none: statements then qualify their tables.
+    :ivar tls: as for PostgreSQL; ``prefer`` takes TLS, unverified, where the server offers it.
+    :ivar connect_timeout: seconds for name resolution, TCP, TLS and login together.
+    """
+
+    host: str
+    user: str
+    database: str | None = None
+    password: str = field(default="", repr=False)
+    port: int = 3306
+    tls: TlsMode = "prefer"
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    connect_timeout: float = 30.0
+
+
+@frozen
+class OdbcSettings:
+    """Any ODBC data source.
+
+    :ivar keys: the connection string's keys (``Driver`` or ``DSN``, and what the driver knows) with
+        their plain values; user and password are not among them.
+    """
+
+    keys: Mapping[str, str] = field(repr=False)
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    connect_timeout: float = 30.0
+
+
+@frozen
+class SqlserverSettings:
+    """A Microsoft SQL Server, through an ODBC driver.
+
+    :ivar instance: a named instance, found through the server's browser service; None: ``port``.
+    :ivar driver: name of the ODBC driver; None for the best one that is installed.
+    :ivar encrypt: ``False`` for none, ``True`` for TLS; None leaves it to the driver.
+    :ivar trust_certificate: TLS without proof of who answers.
+    :ivar properties: further keys of the connection string.
+    """
+
+    host: str
+    user: str
+    database: str | None = None
+    password: str = field(default="", repr=False)
+    port: int = 1433
+    instance: str | None = None
+    driver: str | None = None
+    encrypt: bool | None = None
+    trust_certificate: bool = False
+    ca_file: Path | None = None
+    connect_timeout: float = 30.0
+    properties: Mapping[str, str] = field(factory=dict, repr=False)
+
+
+@frozen
+class OracleSettings:
+    """An Oracle database, through the driver that needs no client software.
+
+    :ivar service: its service name; else ``sid``. One of them, or ``dsn``, is given.
+    :ivar dsn: a connect descriptor or an Easy Connect string, in place of host, port and the names.
+    :ivar tls: TCPS.
+    """
+
+    user: str
+    password: str = field(default="", repr=False)
+    host: str = "localhost"
+    port: int = 1521
+    service: str | None = None
+    sid: str | None = None
+    dsn: str | None = None
+    tls: bool = False
+    ca_file: Path | None = None
+    connect_timeout: float = 30.0
+
+
+@frozen
+class JdbcSettings:
+    """Any database with a JDBC driver.
+
+    :ivar classpath: jars and folders, of ``server.classpath``.
+    :ivar properties: the driver's own.
+    """
+
+    url: str = field(repr=False)
+    driver_class: str
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    classpath: Sequence[Path] = ()
+    properties: Mapping[str, str] = field(factory=dict, repr=False)
     connect_timeout: float = 30.0
