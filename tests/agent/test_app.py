@@ -43,8 +43,9 @@ class AgentCase(TestCase):
         interval = sys.getswitchinterval()
         self.addCleanup(sys.setswitchinterval, interval)
         self.agents: list[Agent] = []
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.stop_agents()))
 
-    async def tearDown(self) -> None:  # type: ignore[override]
+    async def stop_agents(self) -> None:
         for agent in self.agents:
             if agent.running:
                 await agent.stopService()
