@@ -43,7 +43,7 @@ class ErrorTableCase(SynchronousTestCase):
 
     def assert_problem(self, code: str, answer: Answer, *words: str) -> dict[str, Any]:
         row = PROBLEM_TYPES[code]
-        self.assertEqual(answer.headers["content-type"], CONTENT_TYPE, answer)
+        self.assertEqual(answer.headers["content-type"], CONTENT_TYPE, (words, answer))
         problem = answer.json()
         self.assertEqual((problem["code"], answer.status), (code, row.status), problem)
         self.assertEqual(problem["status"], row.status)
