@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from workato_agent.services.database.adapters.base import Output
+from workato_agent.services.database.formats import negotiate
 from workato_agent.services.database.results import (
     Column,
     CsvWriter,
     JsonWriter,
     NdjsonWriter,
-    negotiate,
     unique_names,
 )
 from workato_tunnel.problems import Problem

@@ -12,7 +12,7 @@ from tests.support.database import typed
 from tests.support.postgresql_profile import PostgresqlTestCase
 from workato_agent.services.database.adapters.base import Output, RowStream
 from workato_agent.services.database.adapters.postgresql_literals import literal
-from workato_agent.services.database.results import WRITERS
+from workato_agent.services.database.formats import WRITERS
 from workato_agent.services.database.statements import POSTGRESQL, bind, outline
 
 VALUES: Final[tuple[tuple[str, str, object, str], ...]] = (

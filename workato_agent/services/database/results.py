@@ -1,5 +1,7 @@
 """Result sets as JSON, NDJSON and CSV: encoded once, here, and sent to the caller as they are.
 
+MessagePack and Arrow have modules of their own; :mod:`~.formats` knows them all.
+
 A row is a sequence of wire-ready values. Adapters bring their values into the form that the writer
 asks for (:data:`ValueForm`). In every form decimals, dates, times, UUIDs and intervals are text.
 
@@ -13,11 +15,10 @@ asks for (:data:`ValueForm`). In every form decimals, dates, times, UUIDs and in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final, Literal, Protocol
 
 import msgspec
-from attrs import frozen
 
 from workato_tunnel.problems import Problem
 
@@ -182,55 +183,3 @@ class CsvWriter:
         if not text or _NEEDS_QUOTES.search(text) or (self._single and text == "\\."):
             return '"' + text.replace('"', '""') + '"'
         return text
-
-
-WRITERS: Final[Mapping[str, type[JsonWriter | NdjsonWriter | CsvWriter]]] = {
-    writer.media_type: writer for writer in (JsonWriter, NdjsonWriter, CsvWriter)
-}
-
-
-@frozen
-class _Range:
-    media_type: str
-    quality: float
-
-    def specificity(self, media_type: str) -> int:
-        """How closely this range covers a type: 0 not at all, 3 by name."""
-        if self.media_type == media_type:
-            return 3
-        if self.media_type == media_type.partition("/")[0] + "/*":
-            return 2
-        return int(self.media_type == "*/*")
-
-
-def negotiate(accept: str | None) -> JsonWriter | NdjsonWriter | CsvWriter:
-    """The writer for an ``Accept`` field (RFC 9110, 12.5.1); JSON where the caller doesn't mind.
-
-    Raises Problem ``bad_request`` that names the formats there are.
-    """
-    ranges = [_range(part) for part in (accept or "*/*").split(",") if part.strip()]
-    best: tuple[float, type[JsonWriter | NdjsonWriter | CsvWriter]] | None = None
-    for media_type, writer in WRITERS.items():
-        covering = [(each.specificity(media_type), each.quality) for each in ranges]
-        specificity, quality = max(covering, default=(0, 0.0))
-        if specificity and quality > 0 and (best is None or quality > best[0]):
-            best = (quality, writer)
-    if best is None:
-        raise Problem(
-            "bad_request",
-            f"no result format covers Accept: {accept!r}",
-            hint=f"ask for one of {', '.join(WRITERS)}",
-            extra={"field": "Accept"},
-        )
-    return best[1]()
-
-
-def _range(text: str) -> _Range:
-    media_type, *parameters = (part.strip().lower() for part in text.split(";"))
-    quality = 1.0
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            match = re.fullmatch(r"0(?:\.\d{0,3})?|1(?:\.0{0,3})?", value.strip())
-            quality = float(match[0]) if match else 0.0
-    return _Range(media_type, quality)

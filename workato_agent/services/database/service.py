@@ -14,8 +14,9 @@ from workato_tunnel.problems import Problem
 
 from ...requests import Request, Response
 from .adapters.base import Adapter, Output, RowStream
+from .formats import negotiate
 from .parameters import MAX_BODY, Call, decode_call
-from .results import JsonWriter, negotiate
+from .results import JsonWriter
 from .settings import DatabasePolicy
 from .statements import Statement, bind
 from .work import Threads
