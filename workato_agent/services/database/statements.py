@@ -27,12 +27,14 @@ class Dialect:
     :ivar dollar_quotes: ``$tag$…$tag$``.
     :ivar nested_comments: ``/* /* */ */`` is one comment.
     :ivar brackets_quote: ``[name]`` and ```name``` are identifiers, and there are no arrays.
+    :ivar doubled_brackets: ``[a]]b]`` is one identifier.
     """
 
     escape_strings: bool
     dollar_quotes: bool
     nested_comments: bool
     brackets_quote: bool
+    doubled_brackets: bool = False
 
 
 POSTGRESQL: Final = Dialect(
@@ -40,6 +42,16 @@ POSTGRESQL: Final = Dialect(
 )
 SQLITE: Final = Dialect(
     escape_strings=False, dollar_quotes=False, nested_comments=False, brackets_quote=True
+)
+MSSQL: Final = Dialect(
+    escape_strings=False,
+    dollar_quotes=False,
+    nested_comments=True,
+    brackets_quote=True,
+    doubled_brackets=True,
+)
+GENERIC: Final = Dialect(
+    escape_strings=False, dollar_quotes=False, nested_comments=False, brackets_quote=False
 )
 
 
@@ -90,6 +102,7 @@ _PLAIN_END: Final = {
     "`": re.compile(r"[^`]*(?:``[^`]*)*`"),
     "[": re.compile(r"[^\]]*\]"),
 }
+_DOUBLED_BRACKET_END: Final = re.compile(r"[^\]]*(?:\]\][^\]]*)*\]")
 _ESCAPE_END: Final = re.compile(r"[^'\\]*(?:(?:\\.|'')[^'\\]*)*'", re.DOTALL)
 # A string goes on after white space that holds a newline, in the manner in which it began.
 _CONTINUATION: Final = re.compile(
@@ -151,7 +164,9 @@ def _classify(sql: str, match: re.Match[str], dialect: Dialect) -> tuple[Kind, i
         close = sql.find(match[0], end)
         return Kind.LITERAL, len(sql) if close < 0 else close + len(match[0])
     if group == "quote" or (group == "bracket" and dialect.brackets_quote):
-        return Kind.LITERAL, _end_of(_PLAIN_END[match[0]], sql, end)
+        doubled = match[0] == "[" and dialect.doubled_brackets
+        closing = _DOUBLED_BRACKET_END if doubled else _PLAIN_END[match[0]]
+        return Kind.LITERAL, _end_of(closing, sql, end)
     return Kind.OTHER, start + 1
 
 
