@@ -1,8 +1,9 @@
 """Finds the parameters in a SQL statement without being fooled by what only looks like one.
 
-The scanner follows PostgreSQL's lexical rules (manual, "Lexical Structure"; ``scan.l``) and
-SQLite's ("SQL As Understood By SQLite"), as the dialect says. It has to agree with the server on
-where strings and comments end, because values are put where it finds a parameter.
+The scanner follows PostgreSQL's lexical rules (manual, "Lexical Structure"; ``scan.l``), SQLite's
+("SQL As Understood By SQLite") and MySQL's ("Language Structure"), as the dialect says. It has to
+agree with the server on where strings and comments end, because values are put where it finds a
+parameter.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ class Dialect:
     :ivar nested_comments: ``/* /* */ */`` is one comment.
     :ivar brackets_quote: ``[name]`` and ```name``` are identifiers, and there are no arrays.
     :ivar doubled_brackets: ``[a]]b]`` is one identifier.
+    :ivar backslashes: a backslash escapes in ``'…'`` and ``"…"``, and backticks quote identifiers.
+    :ivar mysql_comments: ``#`` begins a comment, ``--`` does before white space only, and
+        ``/*! … */`` is code: only its beginning is a comment.
     """
 
     escape_strings: bool
@@ -35,6 +39,8 @@ class Dialect:
     nested_comments: bool
     brackets_quote: bool
     doubled_brackets: bool = False
+    backslashes: bool = False
+    mysql_comments: bool = False
 
 
 POSTGRESQL: Final = Dialect(
@@ -49,6 +55,14 @@ MSSQL: Final = Dialect(
     nested_comments=True,
     brackets_quote=True,
     doubled_brackets=True,
+)
+MYSQL: Final = Dialect(
+    escape_strings=False,
+    dollar_quotes=False,
+    nested_comments=False,
+    brackets_quote=False,
+    backslashes=True,
+    mysql_comments=True,
 )
 GENERIC: Final = Dialect(
     escape_strings=False, dollar_quotes=False, nested_comments=False, brackets_quote=False
@@ -87,6 +101,7 @@ _START: Final = re.compile(
     | (?P<number>\.?[0-9][0-9_.]*)
     | (?P<quote>['"])
     | (?P<bracket>[`\[])
+    | (?P<hash>\#)
     | (?P<dollar>\$(?:[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_\u0080-\U0010ffff]*)?\$)
     | (?P<double_question>\?\?)
     | (?P<question>\?)
@@ -108,6 +123,12 @@ _ESCAPE_END: Final = re.compile(r"[^'\\]*(?:(?:\\.|'')[^'\\]*)*'", re.DOTALL)
 _CONTINUATION: Final = re.compile(
     r"(?:[ \t\f\v]|--[^\n\r]*)*[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*'"
 )
+_BACKSLASH_END: Final = {
+    "'": _ESCAPE_END,
+    '"': re.compile(r'[^"\\]*(?:(?:\\.|"")[^"\\]*)*"', re.DOTALL),
+}
+_MYSQL_LINE: Final = re.compile(r"(?:#|--(?=[\x00-\x20\x7f]|\Z))[^\n]*")
+_MYSQL_CODE: Final = re.compile(r"/\*M?![0-9]*")
 _COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
 _COMMENT_CLOSE: Final = re.compile(r"\*/")
 
@@ -152,6 +173,8 @@ _SIMPLE: Final = {
 def _classify(sql: str, match: re.Match[str], dialect: Dialect) -> tuple[Kind, int]:
     group = match.lastgroup or ""
     start, end = match.span()
+    if dialect.mysql_comments and group in ("line", "hash", "block"):
+        return _mysql_comment(sql, start)
     if group in _SIMPLE:
         return _SIMPLE[group], end
     if group == "block":
@@ -163,10 +186,24 @@ def _classify(sql: str, match: re.Match[str], dialect: Dialect) -> tuple[Kind, i
     if group == "dollar" and dialect.dollar_quotes:
         close = sql.find(match[0], end)
         return Kind.LITERAL, len(sql) if close < 0 else close + len(match[0])
-    if group == "quote" or (group == "bracket" and dialect.brackets_quote):
+    if dialect.backslashes and match[0] in _BACKSLASH_END:
+        return Kind.LITERAL, _end_of(_BACKSLASH_END[match[0]], sql, end)
+    if (
+        group == "quote"
+        or (group == "bracket" and dialect.brackets_quote)
+        or (match[0] == "`" and dialect.backslashes)
+    ):
         doubled = match[0] == "[" and dialect.doubled_brackets
         closing = _DOUBLED_BRACKET_END if doubled else _PLAIN_END[match[0]]
         return Kind.LITERAL, _end_of(closing, sql, end)
+    return Kind.OTHER, start + 1
+
+
+def _mysql_comment(sql: str, start: int) -> tuple[Kind, int]:
+    if comment := _MYSQL_LINE.match(sql, start) or _MYSQL_CODE.match(sql, start):
+        return Kind.COMMENT, comment.end()
+    if sql.startswith("/*", start):
+        return Kind.COMMENT, _comment_end(sql, start + 2, nested=False)
     return Kind.OTHER, start + 1
 
 
