@@ -91,24 +91,11 @@ class Sections(ConfigTestCase):
             ],
         )
 
-    def test_adapters_without_a_driver_are_refused_by_name(self) -> None:
-        for keys, name in (
-            ("adapter: mysql", "mysql"),
-            ("adapter: sqlserver", "sqlserver"),
-            ('url: "jdbc:oracle:thin:@h:1521/X"', "oracle"),
-            ('url: "jdbc:mariadb://h/x"', "mysql"),
-            ('adapter: redshift, url: "jdbc:postgresql://h/x"', "redshift"),
-            ('adapter: jdbc, url: "jdbc:presto://h/x", driverClass: a.B', "jdbc"),
-        ):
-            _, text = self.only_fault(f"database: {{a: {{{keys}}}}}")
-            self.assertIn(f"adapter '{name}' is not served by this version", text)
-
     def test_rules_that_nobody_would_enforce_are_refused(self) -> None:
         sqlite = "adapter: sqlite, database: x"
         for text in (
             f"database: {{a: {{{sqlite}, policy: {{tables: [x]}}}}}}",
             f"database: {{a: {{{sqlite}, policy: {{adhoc: false}}}}}}",
-            f"database: {{a: {{{sqlite}, queries: {{q: select 1}}}}}}",
             "http: {a: {base_url: http://a, policy: {max_bytes: 1}}}",
             "http: {a: {base_url: http://a, auth: {ntlm: x, bearer: y}}}",
         ):

@@ -161,7 +161,7 @@ class Jdbc(ConfigTestCase):
     def test_a_postgresql_url_becomes_a_native_profile(self) -> None:
         profile = self.profile(
             'url: "jdbc:postgresql://db.intra:5433/s%20x?user=u&password=p&sslmode=require",'
-            " adapter: jdbc, driverClass: org.postgresql.Driver"
+            " driverClass: org.postgresql.Driver"
         )
         assert isinstance(profile, PostgresqlProfile)
         self.assertEqual(

@@ -17,6 +17,17 @@ VALID = (
     "database: {a: {adapter: sqlite, database: x.db, pool: {max: 2}}}",
     "database: {a: {adapter: postgresql, database: d, user: u, password: {env: P}}}",
     "database: {a: {url: 'jdbc:postgresql://h/d?user=u', driverClass: x.Y}}",
+    "database: {a: {adapter: mysql, user: u, connectTimeout: 5000, useSSL: true}}",
+    "database: {a: {adapter: mariadb, user: u, queries: {q: select 1}, session_timeout: 5m}}",
+    "database: {a: {adapter: sqlserver, host: 'h\\i', username: u, encrypt: optional}}",
+    "database: {a: {adapter: sqlserver, host: h, username: u, applicationName: {env: P}}}",
+    "database: {a: {adapter: oracle, database: XE, username: u}}",
+    "database: {a: {adapter: redshift, database: d, username: u}}",
+    "database: {a: {adapter: odbc, driver: FreeTDS, Server: h, Port: 1433, PWD: {env: P}}}",
+    "database: {a: {adapter: odbc, connection_string: {env: D}}}",
+    "database: {a: {adapter: jdbc, url: 'jdbc:h2:mem:x', driverClass: org.h2.Driver, X: 1}}",
+    "database: {a: {adapter: jdbc, url: 'jdbc:mysql://h/d', user: u}}",
+    "server: {classpath: [a.jar, 'lib/*.jar']}",
     "files: {a: {base: ., policy: {operations: [read], windows: [Mon-Fri], max_bytes: 1MiB}}}",
     "http: {trustAll: true, a: {base_url: http://a, methods: [GET], paths: [/a/**]}}",
     "http: {a: {base_url: http://a, auth: {basic: {username: u, password: {env: P}}}}}",
@@ -27,6 +38,8 @@ INVALID = (
     "gateway: {uri: x}",
     "database: {a: {adapter: sqlite}}",
     "database: {a: {adapter: mysql, database: x}}",
+    "database: {a: {adapter: odbc, username: u}}",
+    "database: {a: {adapter: jdbc, url: 'jdbc:h2:mem:x'}}",
     "database: {a: {adapter: postgresql, database: d, user: u, prt: 1}}",
     "files: {a: {}}",
     "files: {'a b': {base: .}}",
@@ -47,7 +60,7 @@ class Schema(ConfigTestCase):
 
     def test_what_loads_fits(self) -> None:
         for text in VALID:
-            self.load(text, {"P": "p"})
+            self.load(text, {"P": "p", "D": "DSN=x"})
             self.validator.validate(yaml.safe_load(text))
 
     def test_what_does_not_load_does_not_fit(self) -> None:

@@ -75,6 +75,12 @@ def _for_readers(schema: dict[str, Any]) -> dict[str, Any]:
             schema["properties"][name] = {**about, "anyOf": kinds}
         elif kinds[0] is not value:
             value["anyOf"] = kinds
+    further = [schema.get("additionalProperties"), *schema.get("patternProperties", {}).values()]
+    for value in further:
+        if isinstance(value, dict) and _SCALARS.intersection(_types(value)):
+            kind = dict(value)
+            value.clear()
+            value["anyOf"] = [kind, {"$ref": "#/$defs/reference"}]
     return schema
 
 

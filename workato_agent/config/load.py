@@ -12,11 +12,12 @@ import msgspec
 from attrs import Factory, define, field
 from pydantic import AliasChoices, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails
 
+from .database.jdbc import JdbcProfile
 from .errors import ConfigError, ConfigProblem, Location, dotted, suggestion
 from .fields import Model
-from .options import ConfigOptions
+from .options import ConfigOptions, ServerOptions
 from .profiles import ProfileConfig
 from .schema import AgentConfig
 from .secrets import References, Secret
@@ -75,6 +76,7 @@ class _Loader:
     references: References
     problems: list[ConfigProblem] = field()
     failed_references: set[Location] = Factory(set)
+    remarks: list[str] = Factory(list)
 
     @classmethod
     def of(cls, text: str, file: Path, environ: Mapping[str, str] | None) -> _Loader:
@@ -102,13 +104,14 @@ class _Loader:
                 profiles[PROFILES[name].service] = self.profiles(name, content)
             else:
                 self.unknown_section(name)
+        self.check_classpath(options.get("server"), profiles)
         if self.problems:
             raise ConfigError(self.file, self.problems)
         return AgentConfig(
             file=self.file,
             profiles=profiles,
             config_hash=self.hash(options, profiles),
-            remarks=_remarks(options, profiles),
+            remarks=(*self.remarks, *_remarks(options, profiles)),
             **options,
         )
 
@@ -118,6 +121,22 @@ class _Loader:
             self.failed_references.add(location)
             self.add(location, message, hint)
         return resolved
+
+    def check_classpath(self, server: object, profiles: Profiles) -> None:
+        """A missing jar is a fault where a driver may be in it."""
+        if not isinstance(server, ServerOptions):
+            return
+        needed = any(
+            isinstance(profile, JdbcProfile)
+            for entries in profiles.values()
+            for profile in entries.values()
+        )
+        for entry in server.missing():
+            message = f"{entry}: there is no such file or folder"
+            if needed:
+                self.add(("server", "classpath"), message, "name the jar of the JDBC driver")
+            else:
+                self.remarks.append(f"server.classpath: {message}, and no profile needs it")
 
     def unknown_section(self, name: str) -> None:
         if name in NOT_SERVED:
@@ -162,16 +181,15 @@ class _Loader:
         defaults: Mapping[str, object],
         location: Location,
     ) -> ProfileConfig | None:
-        try:
-            model, data = kind.variant(data)
-        except PydanticCustomError as error:
-            context = error.context or {}
-            at = context.get("at")
-            place = (*location, at) if isinstance(at, (str, int)) else location
-            self.add(place, error.message(), context.get("hint"))
-            return None
         faults = len(self.problems)
-        profile = self.validate(model, {**defaults, **data}, location)
+        variant = kind.variant(data)
+        for fault in variant.faults:
+            place = (*location, fault.key) if fault.key else location
+            self.add(place, fault.message, fault.hint)
+        self.remarks += [f"{dotted(location)}: {remark}" for remark in variant.remarks]
+        if variant.model is None:
+            return None
+        profile = self.validate(variant.model, {**defaults, **variant.data}, location)
         return profile if len(self.problems) == faults and profile is not None else None
 
     def validate(self, model: type[Model], content: object, location: Location) -> Any:
@@ -212,7 +230,9 @@ class _Loader:
             case kind:
                 expected = _EXPECTED.get(kind)
                 message = expected.format(**context) if expected else details["msg"]
-                found = self.found(model, inner, kind, details["input"])
+                # What stands nowhere by itself came out of a URL that may hold a password.
+                written = place in self.tree.lines
+                found = self.found(model, inner, kind, details["input"]) if written else ""
                 self.add(place, f"{message}{found}")
 
     def place(self, location: Location) -> Location:

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from .fields import ConfigPath, LoopbackAddress, Model, Port, Seconds, Size, Text, refuse, split_url
+from .fields import (
+    ConfigPath,
+    LoopbackAddress,
+    Model,
+    Port,
+    Seconds,
+    Size,
+    Text,
+    refuse,
+    resolved,
+    split_url,
+)
 from .secrets import Secret
 
 DEFAULT_IDENTITY: Final = Path("/var/lib/workato-agent")
@@ -80,10 +100,54 @@ class ProxyOptions(Model):
         return self
 
 
-class ServerOptions(Model):
-    """``server``: read so that existing files load; nothing in this version needs a class path."""
+def _entries(value: object, info: ValidationInfo) -> object:
+    """A class path as one text, or a list of them."""
+    if isinstance(value, str):
+        value = re.split(rf"[,;{re.escape(os.pathsep)}]", value)
+    if not isinstance(value, (list, tuple)):
+        refuse("expected a path, or a list of them")
+    entries = []
+    for index, entry in enumerate(value):
+        if not isinstance(entry, (str, Path)):
+            refuse("expected a path", at=index)
+        if str(entry).strip():
+            text = entry.strip() if isinstance(entry, str) else entry
+            entries.append(resolved(text, info))
+    return tuple(entries)
 
-    classpath: str | None = None
+
+_GLOB: Final = re.compile(r"[*?\[]")
+
+
+class ServerOptions(Model):
+    """``server``: where Java finds drivers.
+
+    :ivar classpath: jars, folders of jars, and globs of both.
+    """
+
+    classpath: Annotated[
+        tuple[Path, ...], BeforeValidator(_entries, json_schema_input_type=str | list[str])
+    ] = ()
+
+    def missing(self) -> tuple[Path, ...]:
+        """The entries that lead to nothing."""
+        return tuple(entry for entry in self.classpath if not _found(entry))
+
+    def jars(self) -> tuple[Path, ...]:
+        """What the entries lead to: a folder stands for itself and the jars in it."""
+        there: dict[Path, None] = {}
+        for entry in self.classpath:
+            for path in _found(entry):
+                there[path] = None
+                if path.is_dir():
+                    there.update(dict.fromkeys(sorted(path.glob("*.jar"))))
+        return tuple(there)
+
+
+def _found(entry: Path) -> list[Path]:
+    if _GLOB.search(str(entry)) and not entry.exists():
+        return sorted(Path(entry.anchor).glob(str(entry.relative_to(entry.anchor))))
+    return [entry] if entry.exists() else []
 
 
 def _loggers_as_keys(schema: dict[str, Any]) -> None:

@@ -4,8 +4,37 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from attrs import frozen
+
 from .fields import Model
 from .policies import Policy
+
+
+@frozen
+class Fault:
+    """What is wrong with a profile's data before a model has looked at it.
+
+    :ivar key: of the profile, or ``""`` for the profile as a whole.
+    :ivar message: must not quote a value that may be secret.
+    """
+
+    key: str
+    message: str
+    hint: str | None = None
+
+
+@frozen
+class Variant:
+    """What a profile's data is: the model, the data as that model has it, and what was noticed.
+
+    :ivar model: None where the data doesn't tell; then there is a fault.
+    :ivar remarks: what the operator should know although the profile is valid.
+    """
+
+    model: type[ProfileConfig] | None
+    data: dict[str, object]
+    faults: tuple[Fault, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 class ProfileConfig(Model):
@@ -22,12 +51,9 @@ class ProfileConfig(Model):
     policy: Policy = Policy()
 
     @classmethod
-    def variant(cls, data: dict[str, object]) -> tuple[type[ProfileConfig], dict[str, object]]:
-        """The model for one profile, where a section has several, and the data for it.
-
-        Raises PydanticCustomError (:func:`~workato_agent.config.fields.refuse`).
-        """
-        return cls, data
+    def variant(cls, data: dict[str, object]) -> Variant:
+        """The model for one profile, where a section has several, and the data for it."""
+        return Variant(cls, data)
 
     @classmethod
     def variants(cls) -> tuple[type[ProfileConfig], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from .database import DatabaseProfile
+from .database import AnyDatabase
 from .fields import Model
 from .files import FilesProfile
 from .http import HttpProfile
@@ -33,7 +33,7 @@ OPTIONS: Final[Mapping[str, type[Model]]] = {
 }
 
 PROFILES: Final[Mapping[str, type[ProfileConfig]]] = {
-    "database": DatabaseProfile,
+    "database": AnyDatabase,
     "files": FilesProfile,
     "http": HttpProfile,
 }
