@@ -84,7 +84,7 @@ class Agent(Service):
         self._began = time.time()
         self._observer = self._log_observer()
         self.identity = self._identity()
-        self.served = serve_profiles(config, reactor)
+        self.served = serve_profiles(config, reactor, self.identity.name)
         self.metrics = AgentMetrics(self.version)
         self.audit = AuditLog(
             config.audit_path,

@@ -17,7 +17,7 @@ from workato_tunnel.frames import Profile
 
 from . import policy
 from .calls import ServedProfile
-from .config.database import DatabaseProfile, PostgresqlProfile, SqliteProfile
+from .config.database import ADAPTERS, DatabaseProfile
 from .config.errors import ConfigError, ConfigProblem
 from .config.files import FilesProfile
 from .config.http import HttpAuth, HttpProfile
@@ -26,22 +26,13 @@ from .config.schema import AgentConfig
 from .config.sections import PROFILES
 from .requests import Request
 from .services.base import ProfileService
-from .services.database.adapters.base import Adapter
-from .services.database.adapters.postgresql import PostgresqlAdapter
-from .services.database.adapters.sqlite import SqliteAdapter
-from .services.database.service import OPERATIONS, DatabaseService
-from .services.database.settings import (
-    DatabasePolicy,
-    PoolSettings,
-    PostgresqlSettings,
-    SqliteSettings,
-)
 from .services.files.posix import LocalFilesystem
 from .services.files.service import FilesService
 from .services.files.settings import FilesPolicy, FilesSettings
 from .services.http.credentials import Basic, Bearer
 from .services.http.service import HttpService
 from .services.http.settings import HttpSettings
+from .serving_databases import DatabaseContext, database_service
 
 FILE_THREADS: Final = 8
 """Threads of one files profile: a file server that hangs holds up no other profile."""
@@ -68,6 +59,7 @@ class ServedProfiles:
 
     reactor: Any
     profiles: dict[str, dict[str, ServedProfile]] = field(factory=dict)
+    databases: DatabaseContext = field(factory=DatabaseContext)
     pools: list[DaemonThreadPool] = field(factory=list)
     _log: Logger = field(factory=Logger)
 
@@ -112,9 +104,13 @@ class ServedProfiles:
             self._log.failure("Closing profile {name} failed", name=name)
 
 
-def serve_profiles(config: AgentConfig, reactor: Any) -> ServedProfiles:
-    """Build the service of every profile; none opens anything yet. Raises ProfileUnusable."""
-    served = ServedProfiles(reactor, {kind.service: {} for kind in PROFILES.values()})
+def serve_profiles(config: AgentConfig, reactor: Any, agent: str = "") -> ServedProfiles:
+    """Build the service of every profile; none opens anything yet. Raises ProfileUnusable.
+
+    :param agent: the agent's name; calls that have to come back to it carry it.
+    """
+    none: dict[str, dict[str, ServedProfile]] = {kind.service: {} for kind in PROFILES.values()}
+    served = ServedProfiles(reactor, none, DatabaseContext(agent, config.server.jars()))
     problems: list[ConfigProblem] = []
     for service, name, profile in config.every_profile():
         try:
@@ -140,58 +136,8 @@ class _Admission:
         policy.check(self.profile.policy, self.service, operation, request, now)
 
 
-def _database(served: ServedProfiles, adapter: Adapter, profile: DatabaseProfile) -> ProfileService:
-    allowed = profile.policy.operations
-    operations = tuple(
-        name for name in OPERATIONS if allowed is None or name == policy.TEST or name in allowed
-    )
-    return DatabaseService.build(
-        served.reactor, adapter, _database_policy(profile), operations, debug=profile.debug
-    )
-
-
-def _database_policy(profile: DatabaseProfile) -> DatabasePolicy:
-    rules = profile.policy
-    return DatabasePolicy(
-        read_only=rules.read_only,
-        max_rows=rules.max_rows,
-        max_bytes=rules.max_bytes,
-        statement_timeout=profile.statement_timeout,
-    )
-
-
-def _pool(profile: DatabaseProfile) -> PoolSettings:
-    pool = profile.pool
-    return PoolSettings(min=pool.min, max=pool.max, idle=pool.idle, wait=pool.wait)
-
-
-def _sqlite(served: ServedProfiles, name: str, profile: SqliteProfile) -> ProfileService:
-    if not isinstance(profile.database, Path):
-        raise ValueError("a database in memory can't be served: name a file")
-    settings = SqliteSettings(profile.database, create=profile.create)
-    adapter = SqliteAdapter.build(
-        served.reactor, settings, _pool(profile), _database_policy(profile)
-    )
-    return _database(served, adapter, profile)
-
-
-def _postgresql(served: ServedProfiles, name: str, profile: PostgresqlProfile) -> ProfileService:
-    settings = PostgresqlSettings(
-        host=profile.host,
-        database=profile.database,
-        user=profile.username,
-        password="" if profile.password is None else profile.password.reveal(),
-        port=profile.port,
-        tls=profile.sslmode,
-        ca_file=profile.sslrootcert,
-        certificate_file=profile.sslcert,
-        key_file=profile.sslkey,
-        connect_timeout=profile.timeout,
-    )
-    adapter = PostgresqlAdapter.build(
-        served.reactor, settings, _pool(profile), _database_policy(profile)
-    )
-    return _database(served, adapter, profile)
+def _database(served: ServedProfiles, name: str, profile: DatabaseProfile) -> ProfileService:
+    return database_service(served.reactor, served.databases, profile)
 
 
 def _files(served: ServedProfiles, name: str, profile: FilesProfile) -> ProfileService:
@@ -239,8 +185,7 @@ def _read(path: Path) -> bytes:
 _BUILDERS: Final[
     Mapping[type[ProfileConfig], Callable[[ServedProfiles, str, Any], ProfileService]]
 ] = {
-    SqliteProfile: _sqlite,
-    PostgresqlProfile: _postgresql,
+    **dict.fromkeys(ADAPTERS.values(), _database),
     FilesProfile: _files,
     HttpProfile: _http,
 }

@@ -13,6 +13,7 @@ from ..fields import ConfigPath, Model, PositiveSeconds, Seconds, Text, refuse
 from ..policies import DatabasePolicy
 from ..profiles import ProfileConfig
 from .properties import Rules
+from .urls import ADAPTERS
 
 QUERY_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
@@ -97,7 +98,8 @@ def url_instead(schema: dict[str, Any], model: type[DatabaseProfile]) -> None:
     if users:
         own["anyOf"] = users
         schema["properties"]["user"] = {"type": "string", "description": "the same as username"}
-    schema["properties"]["url"] = {"type": "string", "pattern": "^jdbc:"}
+    drivers = [driver for driver, adapter in ADAPTERS.items() if adapter == names[0]]
+    schema["properties"]["url"] = {"type": "string", "pattern": f"^jdbc:({'|'.join(drivers)}):"}
     schema["properties"]["driverClass"] = {"type": "string"}
     schema["anyOf"] = [own, {"required": ["url"]}]
 

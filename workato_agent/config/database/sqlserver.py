@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import AliasChoices, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from ..fields import ConfigPath, Port, Text, refuse
 from ..secrets import Secret
@@ -38,6 +45,15 @@ def _encrypt(text: str) -> bool:
     if word == "optional":
         return False
     return _truth(text)
+
+
+def _encrypt_word(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return _encrypt(value)
+    except ValueError:
+        refuse("expected true or false, mandatory, strict or optional")
 
 
 def _truth(text: str) -> bool:
@@ -166,7 +182,9 @@ class SqlserverProfile(DatabaseProfile):
     username: Text = Field(validation_alias=AliasChoices("username", "user"))
     password: Secret | None = None
     driver: Text | None = None
-    encrypt: bool | None = None
+    encrypt: Annotated[
+        bool | None, BeforeValidator(_encrypt_word, json_schema_input_type=bool | str | None)
+    ] = None
     trust_certificate: bool = Field(
         False, validation_alias=AliasChoices("trustServerCertificate", "trust_certificate")
     )
@@ -175,16 +193,11 @@ class SqlserverProfile(DatabaseProfile):
 
     @model_validator(mode="before")
     @classmethod
-    def _words(cls, data: object) -> object:
-        """``host\\instance`` taken apart, and the words that ``encrypt`` has elsewhere."""
+    def _instance(cls, data: object) -> object:
+        """``host\\instance`` taken apart."""
         if not isinstance(data, dict):
             return data
         data = dict(data)
-        if isinstance(encrypt := data.get("encrypt"), str):
-            try:
-                data["encrypt"] = _encrypt(encrypt)
-            except ValueError:
-                refuse("expected true or false, mandatory or optional", at="encrypt")
         host = data.get("host")
         if isinstance(host, str) and (parts := re.fullmatch(r"([^\\]+)\\+([^\\]+)", host)):
             if data.get("instance") is not None:
