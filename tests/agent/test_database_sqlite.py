@@ -12,7 +12,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
 from tests.support.database import Caller, typed
-from workato_agent.services.database.adapters.sqlite import SqliteAdapter
+from workato_agent.services.database.adapters.sqlite import SqliteDriver
+from workato_agent.services.database.adapters.threaded import ThreadedAdapter
 from workato_agent.services.database.service import DatabaseService
 from workato_agent.services.database.settings import DatabasePolicy, PoolSettings, SqliteSettings
 from workato_tunnel.problems import Problem
@@ -30,7 +31,9 @@ class SqliteFile(TestCase):
     def caller(self, policy: DatabasePolicy | None = None, **settings: Any) -> Caller:
         policy = policy or DatabasePolicy()
         profile = SqliteSettings(**({"path": self.file} | settings))
-        adapter = SqliteAdapter.build(reactor, profile, PoolSettings(), policy)
+        adapter = ThreadedAdapter.build(
+            reactor, SqliteDriver(profile, policy), PoolSettings(), policy
+        )
         service = DatabaseService.build(reactor, adapter, policy)
         self.addCleanup(lambda: Deferred.fromCoroutine(service.close()))
         return Caller(service)

@@ -16,7 +16,8 @@ from twisted.trial.unittest import TestCase
 from tests.support.database import Caller, request, typed
 from tests.support.postgresql import PASSWORD, SUPERUSER, shared_server
 from workato_agent.services.database.adapters.postgresql import PostgresqlAdapter
-from workato_agent.services.database.adapters.sqlite import SqliteAdapter
+from workato_agent.services.database.adapters.sqlite import SqliteDriver
+from workato_agent.services.database.adapters.threaded import ThreadedAdapter
 from workato_agent.services.database.service import DatabaseService
 from workato_agent.services.database.settings import (
     DatabasePolicy,
@@ -326,7 +327,9 @@ class Sqlite(DatabaseContract, TestCase):
         self.file.touch()
 
     def make(self, policy: DatabasePolicy, pool: PoolSettings) -> DatabaseService:
-        adapter = SqliteAdapter.build(reactor, SqliteSettings(self.file), pool, policy)
+        adapter = ThreadedAdapter.build(
+            reactor, SqliteDriver(SqliteSettings(self.file), policy), pool, policy
+        )
         return DatabaseService.build(reactor, adapter, policy)
 
 

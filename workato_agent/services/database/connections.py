@@ -8,7 +8,10 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as TookTooLong
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from workato_tunnel.problems import Problem
 
@@ -54,17 +57,22 @@ class ConnectionPool(Generic[C]):
     """Lends at most ``settings.max`` connections, and has at most as many open.
 
     Connections come in kinds (one for each way in which an adapter uses its driver); ``open``
-    makes one of a kind. Callers are served in the order in which they came.
+    makes one of a kind. Callers are served in the order in which they came. Who gives up waiting
+    for a connection to be opened leaves its place taken until that has ended.
+
+    :ivar open_timeout: seconds after which nobody waits any longer for a connection to be opened.
     """
 
     _clock: IReactorTime
     _settings: PoolSettings
     _open: Callable[[str], Coroutine[Deferred[Any], Any, C]]
+    _open_timeout: float | None = None
     _lent: int = field(default=0, init=False)
     _idle: list[tuple[C, float]] = field(factory=list, init=False)
     _waiting: deque[_Waiter] = field(factory=deque, init=False)
     _reaping: IDelayedCall | None = field(default=None, init=False)
     _closed: bool = field(default=False, init=False)
+    _log: Logger = field(factory=Logger, init=False)
 
     @property
     def lent(self) -> int:
@@ -82,18 +90,23 @@ class ConnectionPool(Generic[C]):
         Raises Problem ``overloaded`` when none is free in time, and what ``open`` raises.
         """
         await self._turn()
+        candidate: C | None = None
         try:
-            while (connection := self._take_idle(kind)) is not None:
-                candidate, since = connection
+            while (entry := self._take_idle(kind)) is not None:
+                candidate, since = entry
                 if await self._is_fit(candidate, since):
                     return candidate
                 await candidate.close()
+                candidate = None
             while self._lent + len(self._idle) > self._settings.max:
                 await self._idle.pop(0)[0].close()
-            return await self._open(kind)
         except BaseException:
-            self._leave()
+            if candidate is None:
+                self._leave()
+            else:
+                Deferred.fromCoroutine(self.release(candidate, reusable=False))
             raise
+        return await self._opened(kind)
 
     async def release(self, connection: C, *, reusable: bool) -> None:
         """Give a connection back. It is closed when in doubt about its state."""
@@ -116,6 +129,46 @@ class ConnectionPool(Generic[C]):
             waiter.turn.errback(_closing())
         while self._idle:
             await self._idle.pop()[0].close()
+
+    async def _opened(self, kind: str) -> C:
+        opening = Deferred.fromCoroutine(self._open(kind))
+        answer: Deferred[C] = Deferred()
+        given_up = False
+
+        def ended(result: C | Failure) -> None:
+            if given_up:
+                self._came_late(result)
+            elif isinstance(result, Failure):
+                self._leave()
+                answer.errback(result)
+            else:
+                answer.callback(result)
+
+        opening.addBoth(ended)
+        if self._open_timeout is not None:
+            answer.addTimeout(self._open_timeout, self._clock)
+        try:
+            return await answer
+        except CancelledError:
+            given_up = not opening.called
+            opening.cancel()
+            raise
+        except TookTooLong:
+            given_up = True
+            raise Problem(
+                "target_unreachable",
+                f"the database has not let the agent in within {self._open_timeout:g} s",
+                hint="check that host and port are reachable from the agent's machine",
+            ) from None
+
+    def _came_late(self, result: C | Failure) -> None:
+        """A connection that nobody waits for any more is kept for others; an error was told."""
+        if isinstance(result, Failure):
+            if not result.check(CancelledError, Problem):
+                self._log.failure("Opening a connection failed", failure=result)
+            self._leave()
+        else:
+            Deferred.fromCoroutine(self.release(result, reusable=True))
 
     async def _turn(self) -> None:
         if self._closed:
@@ -164,11 +217,7 @@ class ConnectionPool(Generic[C]):
             return False
         if self._clock.seconds() - since < TRUST_SECONDS:
             return True
-        try:
-            return await connection.answers()
-        except CancelledError:
-            await connection.close()
-            raise
+        return await connection.answers()
 
     def _schedule_reaping(self) -> None:
         if self._reaping is None and self._idle:

@@ -36,6 +36,27 @@ class _DaemonThreads(ThreadPool):
     threadFactory = _DaemonThread  # noqa: N815 - Twisted's name
 
 
+async def wait_for(reactor: Any, work: Deferred[Any], seconds: float) -> bool:
+    """Wait for work, but not longer than that; it goes on. Whether it has ended."""
+    waiting: Deferred[None] = Deferred()
+    ended = False
+
+    def end(result: T) -> T:
+        nonlocal ended
+        ended = True
+        fire(waiting)
+        return result
+
+    work.addBoth(end)
+    timer = reactor.callLater(seconds, fire, waiting)
+    try:
+        await waiting
+    finally:
+        if timer.active():
+            timer.cancel()
+    return ended
+
+
 @define
 class Threads:
     """A thread pool of one profile: a slow database can't starve anything else of threads."""
@@ -43,6 +64,7 @@ class Threads:
     _reactor: Any
     _pool: ThreadPool
     _started: bool = field(default=False, init=False)
+    _stopped: bool = field(default=False, init=False)
 
     @classmethod
     def of(cls, reactor: Any, size: int, name: str) -> Threads:
@@ -50,17 +72,27 @@ class Threads:
         return cls(reactor, _DaemonThreads(0, size, name))
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-        """Run a function in a thread. Cancelling the Deferred doesn't stop the thread."""
+        """Run a function in a thread. Cancelling the Deferred doesn't stop the thread.
+
+        What comes after :meth:`stop`, such as closing what lets go only then, has its own thread.
+        """
+        if self._stopped:
+            return self._run_alone(lambda: function(*args, **kwargs))
         if not self._started:
             self._started = True
             self._pool.start()
         return deferToThreadPool(self._reactor, self._pool, function, *args, **kwargs)
 
+    def allow(self, more: int) -> None:
+        """Have so many threads more, in place of some that hang; or less."""
+        self._pool.adjustPoolsize(maxthreads=self._pool.max + more)
+
     async def stop(self) -> None:
         """End the threads; waits some seconds for what still runs in them, off the reactor."""
-        if not self._started:
+        if self._stopped or not self._started:
+            self._stopped = True
             return
-        self._started = False
+        self._stopped = True
         stopped: Deferred[None] = Deferred()
 
         def thd_stop() -> None:
@@ -72,6 +104,23 @@ class Threads:
         await stopped
         if timeout.active():
             timeout.cancel()
+
+    def _run_alone(self, function: Callable[[], T]) -> Deferred[T]:
+        outcome: Deferred[T] = Deferred()
+
+        def settle(result: T | Failure) -> None:
+            if not outcome.called:
+                outcome.callback(result)
+
+        def thd_run() -> None:
+            try:
+                result: T | Failure = function()
+            except BaseException:  # noqa: BLE001 - it goes to who waits
+                result = Failure()
+            self._reactor.callFromThread(settle, result)
+
+        Thread(target=thd_run, daemon=True).start()
+        return outcome
 
 
 @define

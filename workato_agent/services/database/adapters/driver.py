@@ -54,8 +54,6 @@ class DriverConnection(Protocol):
     """A connection, logged in.
 
     :ivar errors: the driver's exceptions.
-    :ivar refused: the last call was refused by the connection itself, in these words
-        (``rule``, detail); None otherwise. A driver without such refusals leaves it None.
     """
 
     errors: tuple[type[Exception], ...]
@@ -85,7 +83,8 @@ class DriverConnection(Protocol):
     ) -> tuple[DriverCursor | None, Mapping[str, object]]:
         """Call a procedure. Gives the cursor of its first result, and OUT parameters.
 
-        The mapping may be filled only when the cursor's results have been read (``thd_next``).
+        The mapping's values are wire-ready for JSON; it may be filled only when the cursor's
+        results have been read (``thd_next``).
         """
         ...
 
@@ -133,7 +132,8 @@ class DriverConnection(Protocol):
     def thd_stop(self) -> None:
         """Ask the server to stop what runs here. Called in another thread than the one that waits.
 
-        May be called when nothing runs, and again; raises nothing.
+        May be called when nothing runs, and again; raises nothing. The connection is closed
+        afterwards, never used again, and not closed while this is being called.
         """
         ...
 
@@ -156,6 +156,11 @@ class Driver(Protocol):
 
     @property
     def dialect(self) -> Dialect: ...
+
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds for :meth:`thd_open`; a little later nobody waits for it any more."""
+        ...
 
     def thd_open(self) -> DriverConnection:
         """Connect and log in, within the profile's connect time-out.

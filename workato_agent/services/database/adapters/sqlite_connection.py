@@ -1,24 +1,32 @@
-"""An open SQLite file, what is forbidden on it, and its errors."""
+"""An open SQLite file and what is forbidden on it."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from threading import Event
-from typing import Any, Final, TypeVar
-from urllib.parse import quote
+from typing import Any, ClassVar, Final, TypeVar
 
 from attrs import define, field
 
 from workato_tunnel.problems import Problem
 
+from ..catalogue import Table, TableShape
+from ..loading import Conflict
+from ..results import ColumnType, Row
 from ..settings import DatabasePolicy, SqliteSettings
-from ..work import Lane
-from .base import read_only_problem
+from ..statements import SQLITE, Batch, Outline, Statement, TableName, outline
+from .base import Params
+from .sqlite_cursor import SqliteCursor
+from .sqlite_errors import file_problem
+from .sqlite_load import conversions, insertion
+from .sqlite_schema import thd_shape, thd_tables
+from .sqlite_values import declared_type, parameter
 
-_BUSY_STEP: Final = 0.05
+BUSY_STEP: Final = 0.05
 _PROGRESS_STEPS: Final = 20_000
 _ALLOWED: Final = sqlite3.SQLITE_OK
 _DENIED: Final = sqlite3.SQLITE_DENY
@@ -35,51 +43,169 @@ _TEMPORARY: Final = (
     sqlite3.SQLITE_CREATE_TEMP_TRIGGER,
     sqlite3.SQLITE_CREATE_TEMP_INDEX,
 )
+_QUERIES: Final = ("select", "with", "values", "explain", "pragma", "")
+_WRITING: Final = frozenset(("insert", "update", "delete", "replace"))
 
 T = TypeVar("T")
 
 
 @define(eq=False)
 class SqliteConnection:
-    """An open file. ``stop`` ends whatever runs on it; it is of no more use then.
+    """See :class:`~.driver.DriverConnection`."""
 
-    :ivar spoilt: something of the last call may be left on it (a PRAGMA, a temporary table).
-    :ivar refused: what the last call was denied, if it was.
-    :ivar budget: seconds that the caller's statement may still run; None without a limit.
-    """
+    errors: ClassVar[tuple[type[Exception], ...]] = (
+        sqlite3.Error,
+        sqlite3.Warning,
+        OverflowError,
+        UnicodeError,
+    )
 
     raw: sqlite3.Connection
-    lane: Lane
-    busy_timeout: float
-    kind: str = "sqlite"
-    stopped: Event = field(factory=Event)
-    spoilt: bool = False
-    refused: str | None = None
-    budget: float | None = None
+    _settings: SqliteSettings
+    _policy: DatabasePolicy
+    _stopped: Event = field(factory=Event)
+    _spoilt: bool = False
+    _refused: str | None = None
     _own: bool = False
-    _until: float = 0.0
+    _identity: tuple[int, int] | None = None
 
-    def thd_watch(self) -> None:
-        """Install what limits the caller's statements."""
+    def __attrs_post_init__(self) -> None:
         self.raw.set_authorizer(self._authorize)
         self.raw.set_progress_handler(self._progress, _PROGRESS_STEPS)
+        self._identity = self._file_identity()
 
-    def prepare(self, budget: float | None) -> None:
-        """Begin a call."""
-        self.refused = None
-        self.budget = budget
+    def thd_begin(self, *, writing: bool) -> None:
+        """The first statement begins: only it tells whether the write lock is needed at once."""
 
-    def thd_own(self, sql: str) -> sqlite3.Cursor:
-        """Run a statement of the agent's own, which nothing is forbidden."""
+    def thd_run(self, statement: Statement) -> SqliteCursor:
+        values = [
+            parameter(value, f"params[{index}]") for index, value in enumerate(statement.values)
+        ]
+        sql, shape = _plain(statement)
+        self._begin(shape)
+        declared = self._declared_types(statement)
+        return SqliteCursor(self._patient(lambda: self.raw.execute(sql, values)), declared)
+
+    def thd_batch(self, batch: Batch) -> int:
+        sql, shape = _plain(batch.statement)
+        self._begin(shape)
+        return self._many(sql, _batch_rows(batch))
+
+    def thd_call(
+        self, procedure: TableName, params: Params | None
+    ) -> tuple[SqliteCursor | None, Mapping[str, object]]:
+        raise Problem(
+            "operation_not_found",
+            f"SQLite has no procedures, and so no {procedure}",
+            hint="send a statement to query or execute",
+        )
+
+    def thd_load(
+        self,
+        table: TableName,
+        columns: Sequence[str],
+        blocks: Iterator[Sequence[Row]],
+        on_conflict: Conflict,
+        keys: Sequence[str],
+    ) -> int:
+        self._begin_immediate()
+        shape = self.thd_shape(table)
+        sql = insertion(shape, columns, on_conflict, keys)
+        convert = conversions(shape, columns)
+        written = first = 0
+        for block in blocks:
+            written += self._many(sql, convert(block, first))
+            first += len(block)
+        return written
+
+    def thd_tables(self) -> Sequence[Table]:
+        return self._owning(thd_tables)
+
+    def thd_shape(self, table: TableName) -> TableShape:
+        return self._owning(lambda raw: thd_shape(raw, table))
+
+    def thd_facts(self) -> Mapping[str, object]:
+        path = self._settings.path
+        return {
+            "target": f"SQLite {sqlite3.sqlite_version}",
+            "database": path.name,
+            "tables": sum(table.type == "table" for table in self.thd_tables()),
+            "read_only": self._policy.read_only or not os.access(path, os.W_OK),
+        }
+
+    def thd_commit(self) -> None:
+        if self.raw.in_transaction:
+            self._owning(lambda raw: raw.execute("COMMIT"))
+
+    def thd_rollback(self) -> None:
+        if self.raw.in_transaction:
+            self._owning(lambda raw: raw.execute("ROLLBACK"))
+
+    def thd_renew(self) -> bool:
+        if self._spoilt or self._stopped.is_set():
+            return False
+        try:
+            self.thd_rollback()
+        except sqlite3.Error:
+            return False
+        return True
+
+    def thd_answers(self) -> bool:
+        """Whether the file that is open is still the one that has the name."""
+        return self._file_identity() == self._identity
+
+    def seems_alive(self) -> bool:
+        return not self._stopped.is_set()
+
+    def thd_stop(self) -> None:
+        self._stopped.set()
+        self.raw.interrupt()
+
+    def thd_close(self) -> None:
+        with suppress(sqlite3.Error):
+            self.raw.close()
+
+    def problem(self, error: Exception, statement: Statement | None) -> Problem:
+        if self._refused is not None:
+            return Problem(
+                "policy_denied",
+                f"{self._refused} is not allowed: {error}",
+                hint="a profile is one file, and transactions are begun and ended by the agent",
+                extra={"rule": "sqlite"},
+            )
+        return file_problem(error, self._settings, self._policy)
+
+    def _begin(self, shape: Outline) -> None:
+        self._refused = None
+        reading = shape.first in _QUERIES and not shape.words & _WRITING
+        if reading or self._policy.read_only:
+            if not self.raw.in_transaction:
+                self._owning(lambda raw: raw.execute("BEGIN"))
+        else:
+            self._begin_immediate()
+
+    def _begin_immediate(self) -> None:
+        """Take the write lock now, not when there is something to lose by it."""
+        self._refused = None
+        if not self.raw.in_transaction:
+            self._owning(
+                lambda raw: raw.execute("BEGIN" if self._policy.read_only else "BEGIN IMMEDIATE")
+            )
+
+    def _many(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
+        return max(0, self.raw.executemany(sql, rows).rowcount)
+
+    def _owning(self, step: Callable[[sqlite3.Connection], T]) -> T:
+        """Run statements of the agent's own, which nothing is forbidden."""
         self._own = True
         try:
-            return self.thd_patient(lambda: self.raw.execute(sql))
+            return self._patient(lambda: step(self.raw))
         finally:
             self._own = False
 
-    def thd_patient(self, step: Callable[[], T]) -> T:
-        """Repeat a step while another process holds the file, in slices that ``stop`` can end."""
-        until = time.monotonic() + self.busy_timeout
+    def _patient(self, step: Callable[[], T]) -> T:
+        """Repeat a step while another process holds the file, in slices that can be stopped."""
+        until = time.monotonic() + self._settings.busy_timeout
         while True:
             try:
                 return step()
@@ -87,120 +213,69 @@ class SqliteConnection:
                 if (
                     error.sqlite_errorcode != sqlite3.SQLITE_BUSY
                     or time.monotonic() > until
-                    or self.stopped.wait(_BUSY_STEP)
+                    or self._stopped.wait(BUSY_STEP)
                 ):
                     raise
 
-    def thd_timed(self, step: Callable[[], T]) -> T:
-        """Run a step within what is left of the statement's time."""
-        if self.budget is None:
-            return step()
-        began = time.monotonic()
-        self._until = began + self.budget
+    def _declared_types(self, statement: Statement) -> list[ColumnType | None]:
+        """The declared types of a result's columns, by way of a temporary view.
+
+        The driver doesn't tell them. Nothing but a plain query can be a view; anything that goes
+        wrong here leaves the types to the values, and the statement's own error to its own run.
+        """
+        bare = statement.render(lambda value: "NULL").sql
+        shape = outline(bare, SQLITE)
+        if shape.first not in ("select", "with", "values"):
+            return []
+        spoilt, refused = self._spoilt, self._refused
         try:
-            return step()
-        finally:
-            self.budget -= time.monotonic() - began
-
-    def stop(self) -> None:
-        """Interrupt what runs, from any thread."""
-        self.stopped.set()
-        self.raw.interrupt()
-
-    def seems_alive(self) -> bool:
-        return not self.stopped.is_set()
-
-    async def answers(self) -> bool:
-        return True
-
-    async def renew(self) -> bool:
-        if self.spoilt or self.stopped.is_set():
-            return False
-        return await self.lane.run(self._thd_rolled_back)
-
-    def _thd_rolled_back(self) -> bool:
-        try:
-            if self.raw.in_transaction:
-                self.thd_own("ROLLBACK")
+            self.raw.execute(f"CREATE TEMP VIEW onprem_shape AS {bare[: shape.end]}")
+            try:
+                rows = self._owning(_thd_view_columns)
+            finally:
+                self.raw.execute("DROP VIEW temp.onprem_shape")
         except sqlite3.Error:
-            return False
-        return True
+            return []
+        finally:
+            self._spoilt, self._refused = spoilt, refused
+        return [declared_type(row[2]) for row in rows]
 
-    async def close(self) -> None:
-        await self.lane.settled()
-        await self.lane.run(self.raw.close)
+    def _file_identity(self) -> tuple[int, int] | None:
+        try:
+            found = self._settings.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _authorize(self, action: int, first: str | None, second: str | None, *_rest: Any) -> int:
         if self._own:
             return _ALLOWED
         if action in _FORBIDDEN:
-            self.refused = _FORBIDDEN[action]
+            self._refused = _FORBIDDEN[action]
             return _DENIED
         if action == sqlite3.SQLITE_PRAGMA:
             if (first or "").lower() in ("temp_store_directory", "data_store_directory"):
-                self.refused = f"PRAGMA {first}"
+                self._refused = f"PRAGMA {first}"
                 return _DENIED
-            self.spoilt = True
+            self._spoilt = True
         elif action in _TEMPORARY:
-            self.spoilt = True
+            self._spoilt = True
         return _ALLOWED
 
     def _progress(self) -> int:
-        late = self.budget is not None and time.monotonic() > self._until
-        return int(late or self.stopped.is_set())
+        return int(self._stopped.is_set())
 
 
-def thd_open(settings: SqliteSettings, policy: DatabasePolicy, lane: Lane) -> SqliteConnection:
-    """Open the file. Raises Problem."""
-    path = settings.path
-    if not settings.create and not path.exists():
-        raise Problem(
-            "target_not_found",
-            f"there is no file {path}",
-            hint="check the profile's database, or set create: true",
-        )
-    mode = "ro" if policy.read_only else "rwc" if settings.create else "rw"
-    try:
-        raw = sqlite3.connect(
-            f"file:{quote(str(path.absolute()))}?mode={mode}",
-            uri=True,
-            timeout=_BUSY_STEP,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=16,
-        )
-    except sqlite3.Error as error:
-        raise file_problem(error, settings, policy) from None
-    connection = SqliteConnection(raw, lane, settings.busy_timeout)
-    connection.thd_watch()
-    return connection
+def _thd_view_columns(raw: sqlite3.Connection) -> list[Any]:
+    return raw.execute("PRAGMA temp.table_info(onprem_shape)").fetchall()
 
 
-def file_problem(error: Exception, settings: SqliteSettings, policy: DatabasePolicy) -> Problem:
-    """The problem that an error of the driver is."""
-    name = getattr(error, "sqlite_errorname", None) or ""
-    detail = str(error)
-    if name.startswith("SQLITE_NOTADB"):
-        return Problem(
-            "target_wrong_type",
-            f"{settings.path} is no SQLite database: {detail}",
-            hint="check the profile's database, and whether the file is encrypted",
-        )
-    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_PERM")):
-        code = "target_permission_denied" if Path(settings.path).exists() else "target_not_found"
-        return Problem(
-            code,
-            f"{settings.path}: {detail}",
-            hint="the agent's user needs the right to read the file and to write its folder",
-        )
-    if name.startswith("SQLITE_READONLY"):
-        if policy.read_only:
-            return read_only_problem(detail)
-        return Problem("target_permission_denied", detail, hint="check the file's rights")
-    hint: str | None = None
-    if name.startswith("SQLITE_BUSY"):
-        hint = f"another process held the file for {settings.busy_timeout:g} s: try again"
-    elif isinstance(error, UnicodeError) or "decode to UTF-8" in detail:
-        hint = "the column holds text that is not UTF-8: CAST(… AS BLOB) reads it as bytes"
-    extra = {"sqlite_error": name} if name else None
-    return Problem("query_failed", detail, hint=hint, extra=extra)
+def _plain(statement: Statement) -> tuple[str, Outline]:
+    sql = statement.render(lambda value: "?").sql
+    shape = outline(sql, SQLITE)
+    return sql[: shape.end], shape
+
+
+def _batch_rows(batch: Batch) -> Iterator[Sequence[Any]]:
+    for number, row in enumerate(batch.rows):
+        yield [parameter(value, f"params[{number}][{index}]") for index, value in enumerate(row)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from workato_tunnel.problems import Problem
 
 from ..parameters import Number, Typed
-from ..results import ColumnType, Row
+from ..results import ColumnType, Row, ValueForm
 
 # The first that matches names the type, as SQLite's own affinity rules go by substring.
 _DECLARATIONS: Final[tuple[tuple[str, ColumnType], ...]] = (
@@ -54,13 +54,17 @@ def value_type(values: Iterable[object]) -> ColumnType:
 
 
 def converters(
-    types: Sequence[ColumnType], *, csv: bool
+    types: Sequence[ColumnType], form: ValueForm
 ) -> Callable[[Sequence[Row]], Sequence[Row]]:
     """What makes rows wire-ready. The value's own class decides; the type only refines it."""
-    plain = {"integer", "string", "float", "unknown", "bytes", "date", "time", "interval", "uuid"}
+    native = form == "native"
+    general = _as_it_is if native else _general
     special = {
-        index: _converter(kind, csv=csv) for index, kind in enumerate(types) if kind not in plain
+        index: _converter(kind, general, as_json=form == "json")
+        for index, kind in enumerate(types)
+        if kind in ("boolean", "decimal", "json", "timestamp", "timestamptz")
     }
+    ready = _READY[native]
 
     def convert(rows: Sequence[Row]) -> Sequence[Row]:
         columns: list[Sequence[object]] = list(zip(*rows, strict=True))
@@ -68,38 +72,55 @@ def converters(
             change = special.get(index)
             if change is not None:
                 columns[index] = [None if value is None else change(value) for value in values]
-            elif not {value.__class__ for value in values} <= _AS_THEY_ARE:
-                columns[index] = [_general(value) for value in values]
+            elif not {value.__class__ for value in values} <= ready:
+                columns[index] = [general(value) for value in values]
         return list(zip(*columns, strict=True))
 
     return convert
 
 
-_AS_THEY_ARE: Final = {int, str, type(None)}
+_READY: Final[Mapping[bool, set[type]]] = {
+    False: {int, str, type(None)},
+    True: {int, str, type(None), float, bytes},
+}
+
+
+def _as_it_is(value: object) -> object:
+    return value
 
 
 def _general(value: object) -> object:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, float) and math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
+        return _infinity(value)
     return value
 
 
-def _converter(kind: ColumnType, *, csv: bool) -> Callable[[object], object]:
+def _infinity(value: float) -> str:
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+def _converter(
+    kind: ColumnType, general: Callable[[object], object], *, as_json: bool
+) -> Callable[[object], object]:
     if kind == "boolean":
-        return lambda value: bool(value) if value in (0, 1) else _general(value)
+        return lambda value: bool(value) if value in (0, 1) else general(value)
     if kind == "decimal":
-        return lambda value: str(_general(value))
+        return _decimal
     if kind == "json":
-        return _general if csv else _json
-    return _timestamp
+        return _json if as_json else general
+    return lambda value: _timestamp(value, general)
 
 
-def _timestamp(value: object) -> object:
+def _decimal(value: object) -> object:
+    return str(_general(value))
+
+
+def _timestamp(value: object, general: Callable[[object], object]) -> object:
     if isinstance(value, str) and value[10:11] == " ":
         return f"{value[:10]}T{value[11:]}"
-    return _general(value)
+    return general(value)
 
 
 def _json(value: object) -> object:
@@ -112,24 +133,23 @@ def _json(value: object) -> object:
     return msgspec.Raw(value.replace("\n", " ").replace("\r", " ").encode())
 
 
-def parameter(value: object, index: int) -> object:
-    """A parameter as the driver takes it. Raises Problem ``bad_request``."""
+def parameter(value: object, where: str) -> object:
+    """A parameter as the driver takes it. Raises Problem ``bad_request`` with its place."""
     if isinstance(value, Number):
         return float(value.text)
     if isinstance(value, list):
-        raise _refuse(index, "SQLite has no arrays", 'send {"type": "json", "value": […]}')
+        raise _refuse(where, "SQLite has no arrays", 'send {"type": "json", "value": […]}')
     if isinstance(value, Typed):
         if value.type != "float":
             return value.text
         number = float(value.text)
         if math.isnan(number):
-            raise _refuse(index, "SQLite can't store NaN", "send null")
+            raise _refuse(where, "SQLite can't store NaN", "send null")
         return number
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise _refuse(index, "SQLite's integers have 64 bits", "send it as a decimal or as text")
+        raise _refuse(where, "SQLite's integers have 64 bits", "send it as a decimal or as text")
     return value
 
 
-def _refuse(index: int, detail: str, hint: str) -> Problem:
-    field = f"params[{index}]"
-    return Problem("bad_request", f"{field}: {detail}", hint=hint, extra={"field": field})
+def _refuse(where: str, detail: str, hint: str) -> Problem:
+    return Problem("bad_request", f"{where}: {detail}", hint=hint, extra={"field": where})
