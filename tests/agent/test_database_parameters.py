@@ -9,24 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from workato_agent.services.database.parameters import MAX_SQL, Number, Typed, decode_call
+from workato_agent.services.database.bodies import MAX_SQL, Encoded
+from workato_agent.services.database.parameters import Number, Typed
 from workato_tunnel.problems import Problem
 
 
 def decode(**body: Any) -> Any:
-    return decode_call("query", json.dumps(body).encode()).params
+    return Encoded(json.dumps(body).encode()).query().params
 
 
 class Bodies(SynchronousTestCase):
     def refused(self, body: bytes, field: str | None, code: str = "bad_request") -> Problem:
         with self.assertRaises(Problem) as caught:
-            decode_call("query", body)
+            Encoded(body).query()
         self.assertEqual(caught.exception.code, code)
         self.assertEqual(caught.exception.extra.get("field"), field)
         return caught.exception
 
     def test_numbers_are_taken_as_they_are_written(self) -> None:
-        call = decode_call("query", b'{"sql": "x", "params": [1.50, 1e400, 123456789012345678901]}')
+        call = Encoded(b'{"sql": "x", "params": [1.50, 1e400, 123456789012345678901]}').query()
         self.assertEqual(call.params, [Number("1.50"), Number("1e400"), 123456789012345678901])
 
     def test_what_is_not_json_is_refused(self) -> None:
@@ -44,7 +45,7 @@ class Bodies(SynchronousTestCase):
 
     def test_execute_has_no_max_rows(self) -> None:
         with self.assertRaises(Problem):
-            decode_call("execute", b'{"sql": "x", "max_rows": 1}')
+            Encoded(b'{"sql": "x", "max_rows": 1}').execute()
 
     def test_a_statement_is_bounded(self) -> None:
         self.refused(json.dumps({"sql": "x" * (MAX_SQL + 1)}).encode(), "sql", "payload_too_large")
@@ -96,7 +97,7 @@ class TypedValues(SynchronousTestCase):
 
     def test_numbers_within_json_keep_their_digits(self) -> None:
         body = b'{"sql": "x", "params": [{"type": "json", "value": {"a": [1.10, 1e400]}}]}'
-        self.assertEqual(decode_call("query", body).params, [Typed("json", '{"a":[1.10,1e400]}')])
+        self.assertEqual(Encoded(body).query().params, [Typed("json", '{"a":[1.10,1e400]}')])
 
     @given(
         st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=8)
@@ -110,4 +111,4 @@ class TypedValues(SynchronousTestCase):
     @given(st.binary(max_size=200))
     def test_no_bytes_raise_anything_else(self, body: bytes) -> None:
         with self.assertRaises(Problem):
-            decode_call("query", body)
+            Encoded(body).query()

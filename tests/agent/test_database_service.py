@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.database import Answer, read, request
 from workato_agent.requests import Response
 from workato_agent.services.database.adapters.base import Block, Outcome, Output
-from workato_agent.services.database.parameters import MAX_BODY
+from workato_agent.services.database.bodies import MAX_BODY
 from workato_agent.services.database.results import Column
 from workato_agent.services.database.service import DatabaseService
 from workato_agent.services.database.settings import DatabasePolicy
@@ -111,7 +111,9 @@ class Operations(Service):
         service = self.service()
         for method, path in (
             ("POST", ""), ("GET", "query"), ("PUT", "execute"), ("POST", "query/"),
-            ("POST", "batch"), ("POST", "../query"), ("POST", "QUERY"), ("DELETE", "sessions/1"),
+            ("GET", "batch"), ("POST", "../query"), ("POST", "QUERY"), ("DELETE", "sessions"),
+            ("POST", "call"), ("POST", "load/"), ("POST", "sessions/1"), ("POST", "sessions/1/test"),
+            ("GET", "sessions/1/commit"), ("POST", "sessions/1/sessions"), ("POST", "call/a/b"),
         ):  # fmt: skip
             with self.assertRaises(Problem) as caught:
                 service.operation(request(method, path))

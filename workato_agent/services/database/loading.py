@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from attrs import frozen
+
+from workato_tunnel.problems import Problem
 
 from .results import Row
 from .statements import TableName
 
 LoadFormat = Literal["csv", "ndjson", "arrow"]
 Conflict = Literal["error", "ignore", "update"]
+
+MAX_ROW: Final = 128 * 1024 * 1024
+"""Bytes of one row, as it is written in the body; of Arrow, of one message."""
+BLOCK_BYTES: Final = 128 * 1024
+"""As much is decoded at once."""
+SMALL_BLOCK: Final = 8 * 1024
+"""What is not worth the way to a thread."""
 
 
 class LoadBody(Protocol):
@@ -34,8 +44,8 @@ class LoadBody(Protocol):
     def blocks(self) -> AsyncIterator[Sequence[Row]]:
         """The rows, some hundred at a time, each with a value for every one of ``columns``.
 
-        Values are as parameters have them (:class:`~.parameters.Call`): of CSV str and None, whose
-        type is the column's; of Arrow also Typed. Raises Problem with the row's number.
+        Values are as parameters have them (:class:`~.bodies.Call`): of CSV str and None, whose
+        type is the column's; of NDJSON and Arrow also Typed. Raises Problem with the row's number.
         """
         ...
 
@@ -54,3 +64,22 @@ class Load:
     columns: Sequence[str] | None = None
     on_conflict: Conflict = "error"
     keys: Sequence[str] = ()
+
+
+def check_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of a body's columns. Raises Problem where one is empty or there twice."""
+    for index, name in enumerate(names):
+        if not name or "\0" in name:
+            raise Problem(
+                "bad_request",
+                f"column {index + 1} of the body has no name",
+                hint="name every column",
+            )
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise Problem(
+            "bad_request",
+            f"the column {twice[0][:100]!r} is there twice in the body",
+            hint="give every column a name of its own",
+        )
+    return tuple(names)

@@ -1,19 +1,19 @@
-"""What a caller sends: the statement, its parameters and how each JSON value is to be taken."""
+"""The values of parameters: how each JSON or MessagePack value is to be taken."""
 
 from __future__ import annotations
 
 import binascii
 import re
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, get_args
+from datetime import datetime
+from math import isfinite, isnan
+from typing import Final, Literal, get_args
 
 import msgspec
 from attrs import frozen
 
 from workato_tunnel.problems import Problem
 
-MAX_SQL: Final = 1024 * 1024
-MAX_BODY: Final = 16 * 1024 * 1024
 _MAX_DEPTH: Final = 6
 
 ParameterType = Literal[
@@ -41,114 +41,40 @@ class Typed:
     text: str
 
 
-class QueryBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The body of ``query``; ``params`` as they came."""
-
-    sql: str
-    params: list[object] | dict[str, object] | None = None
-    max_rows: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
-
-
-class ExecuteBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The body of ``execute``."""
-
-    sql: str
-    params: list[object] | dict[str, object] | None = None
-
-    @property
-    def max_rows(self) -> None:
-        """``execute`` has no such member; what RETURNING brings is bounded by the agent."""
-
-
-_DECODERS: Final[
-    Mapping[str, msgspec.json.Decoder[QueryBody] | msgspec.json.Decoder[ExecuteBody]]
-] = {
-    "query": msgspec.json.Decoder(QueryBody, float_hook=Number),
-    "execute": msgspec.json.Decoder(ExecuteBody, float_hook=Number),
-}
-
-
-@frozen
-class Call:
-    """A decoded body.
-
-    ``params`` hold None, bool, int, str, bytes, Number, Typed and lists of them.
-    """
-
-    sql: str
-    params: list[object] | dict[str, object] | None
-    max_rows: int | None
-
-
-def decode_call(operation: str, body: bytes) -> Call:
-    """Parse the body of ``query`` or ``execute``.
-
-    Raises Problem ``bad_request`` that names the field, or ``payload_too_large``.
-    """
-    try:
-        decoded = _DECODERS[operation].decode(body)
-    except msgspec.ValidationError as error:
-        raise _refuse(str(error), _field_of(str(error))) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem(
-            "bad_request",
-            f"the body is not JSON: {error}",
-            hint='send {"sql": "select …", "params": […]} as application/json',
-        ) from None
-    sql = decoded.sql
-    if not sql.strip():
-        raise _refuse("the statement is empty", "sql")
-    if "\0" in sql:
-        raise _refuse("a statement holds no NUL character", "sql")
-    if len(sql) > MAX_SQL or len(sql.encode("utf-8", "surrogatepass")) > MAX_SQL:
-        raise Problem(
-            "payload_too_large",
-            f"the statement is longer than {MAX_SQL} bytes",
-            hint="send large values as params",
-            extra={"field": "sql"},
-        )
-    params = decoded.params
-    converted: list[object] | dict[str, object] | None = None
-    if isinstance(params, list):
-        converted = [_parameter(value, f"params[{index}]") for index, value in enumerate(params)]
-    elif params is not None:
-        converted = {name: _parameter(value, f"params.{name}") for name, value in params.items()}
-    return Call(sql, converted, decoded.max_rows)
-
-
-def _field_of(message: str) -> str | None:
-    match = re.search(r"`\$\.?([^`]*)`$", message)
-    if match:
-        return match[1] or None
-    match = re.search(r"(?:unknown|required) field `([^`]*)`", message)
-    return match[1] if match else None
-
-
-def _refuse(detail: str, field: str | None, hint: str | None = None) -> Problem:
+def refuse(detail: str, field: str | None, hint: str | None = None) -> Problem:
+    """``bad_request`` that names the member."""
     text = f"{field}: {detail}" if field and field not in detail else detail
     return Problem("bad_request", text, hint=hint, extra={"field": field} if field else None)
 
 
-def _parameter(value: object, where: str, depth: int = 0) -> object:
-    if value is None or isinstance(value, bool | int | str | Number):
+def parameter(value: object, where: str, depth: int = 0) -> object:
+    """A value as adapters take it. Raises Problem ``bad_request`` that names ``where``.
+
+    :param value: decoded JSON whose numbers with a fraction are :class:`Number`, or MessagePack.
+    """
+    if value is None or isinstance(value, bool | int | str | Number | bytes):
         return value
+    if isinstance(value, float):
+        return Typed("float", _float_text(value))
+    if isinstance(value, datetime):
+        return Typed("timestamptz", value.isoformat())
     if isinstance(value, list):
         return _array(value, where, depth)
     if isinstance(value, dict):
         if value.keys() != {"type", "value"}:
-            raise _refuse(
+            raise refuse(
                 "an object is not a value",
                 where,
                 'a typed value is {"type": "json", "value": …}, with exactly these members',
             )
         return _typed(value["type"], value["value"], where, depth)
-    raise _refuse("this is not a value", where)
+    raise refuse("this is not a value", where)
 
 
 def _array(values: list[object], where: str, depth: int) -> list[object]:
     if depth >= _MAX_DEPTH:
-        raise _refuse(f"arrays have at most {_MAX_DEPTH} dimensions", where)
-    return [_parameter(value, f"{where}[{index}]", depth + 1) for index, value in enumerate(values)]
+        raise refuse(f"arrays have at most {_MAX_DEPTH} dimensions", where)
+    return [parameter(value, f"{where}[{index}]", depth + 1) for index, value in enumerate(values)]
 
 
 _OFFSET: Final = r"(?:Z|[+-]\d{2}(?::?\d{2}(?::?\d{2})?)?)"
@@ -184,27 +110,33 @@ _SHAPES: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
 
 def _typed(kind: object, value: object, where: str, depth: int) -> object:
     if not isinstance(kind, str) or kind not in TYPES:
-        raise _refuse(
+        raise refuse(
             f"unknown type {kind!r}", f"{where}.type", f"one of {', '.join(sorted(TYPES))}"
         )
     if value is None:
         return None
     if kind == "json":
-        return Typed("json", _json_text(value))
+        return json_value(value, f"{where}.value")
     if kind == "array":
         if not isinstance(value, list):
-            raise _refuse("expected a JSON array", f"{where}.value")
+            raise refuse("expected a JSON array", f"{where}.value")
         return _array(value, where, depth)
     if kind == "boolean":
         if not isinstance(value, bool):
-            raise _refuse("expected true or false", f"{where}.value")
+            raise refuse("expected true or false", f"{where}.value")
+        return value
+    if kind == "bytes" and isinstance(value, bytes):
         return value
     if isinstance(value, Number):
         value = value.text
+    elif isinstance(value, float):
+        value = _float_text(value)
+    elif isinstance(value, datetime):
+        value = value.isoformat()
     elif isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
-        raise _refuse("expected text", f"{where}.value")
+        raise refuse("expected text", f"{where}.value")
     return _typed_text(kind, value, where)
 
 
@@ -213,28 +145,44 @@ def _typed_text(kind: str, value: str, where: str) -> object:
         try:
             return binascii.a2b_base64(value.encode("ascii"), strict_mode=True)
         except (ValueError, UnicodeEncodeError):
-            raise _refuse("expected base64", f"{where}.value", "RFC 4648, with padding") from None
+            raise refuse("expected base64", f"{where}.value", "RFC 4648, with padding") from None
     if kind == "unknown":
         return value
     if kind == "string":
         return Typed("string", value)
     pattern, example = _SHAPES[kind]
     if not pattern.fullmatch(value):
-        raise _refuse(f"{value[:100]!r} is no {kind}", f"{where}.value", f"for example {example!r}")
+        raise refuse(f"{value[:100]!r} is no {kind}", f"{where}.value", f"for example {example!r}")
     if kind == "integer":
         return int(value)
     return Typed(kind, value)  # type: ignore[arg-type]  # kind is a key of _SHAPES
 
 
-def _json_text(value: object) -> str:
-    return msgspec.json.encode(_exact(value)).decode()
+def _float_text(value: float) -> str:
+    if isfinite(value):
+        return repr(value)
+    return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _exact(value: object) -> object:
+def json_value(value: object, where: str) -> Typed:
+    """Any decoded value as a JSON document. Raises Problem ``bad_request``."""
+    try:
+        return Typed("json", msgspec.json.encode(_exact(value, where)).decode())
+    except (RecursionError, OverflowError) as error:
+        raise refuse(f"this is no JSON: {error}", where) from None
+
+
+def _exact(value: object, where: str) -> object:
     if isinstance(value, Number):
         return msgspec.Raw(value.text.encode())
     if isinstance(value, list):
-        return [_exact(item) for item in value]
+        return [_exact(item, where) for item in value]
     if isinstance(value, dict):
-        return {name: _exact(item) for name, item in value.items()}
-    return value
+        if not all(isinstance(name, str) for name in value):
+            raise refuse("the names of a JSON object are text", where)
+        return {name: _exact(item, where) for name, item in value.items()}
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float) and isfinite(value):
+        return value
+    raise refuse("this is no JSON", where, "JSON has no bytes, timestamps, NaN or infinities")

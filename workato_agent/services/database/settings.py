@@ -49,6 +49,26 @@ class DatabasePolicy:
 
 
 @frozen
+class SessionSettings:
+    """How callers' sessions live.
+
+    :ivar agent: the agent's name, with which their ids begin; calls find the agent by it.
+    :ivar timeout: seconds without a call after which a session is rolled back and ended.
+    :ivar max: sessions open at the same time; fewer than the pool has connections, so that plain
+        calls find one.
+    """
+
+    agent: str = ""
+    timeout: float = 60.0
+    max: int = 4
+
+    @classmethod
+    def beside(cls, pool: PoolSettings, *, agent: str, timeout: float) -> SessionSettings:
+        """As many as a pool can spare."""
+        return cls(agent, timeout, max(1, pool.max - 1))
+
+
+@frozen
 class SqliteSettings:
     """A SQLite file.
 

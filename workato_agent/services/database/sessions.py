@@ -1,0 +1,182 @@
+"""Sessions: connections whose transaction goes over several calls of one caller."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, Final
+
+from attrs import define, field
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from workato_tunnel.problems import Problem
+
+from .adapters.base import Adapter, Session
+from .settings import SessionSettings
+from .work import Cleanups
+
+_RANDOM_BYTES: Final = 24
+
+
+@define(eq=False)
+class OpenSession:
+    """A session and whose it is."""
+
+    id: str
+    owner: str
+    session: Session
+    busy: bool = False
+    idle: IDelayedCall | None = None
+
+
+@define(eq=False)
+class Lease:
+    """The right to use a session, of one call. :meth:`release` when the call is over."""
+
+    _sessions: Sessions
+    _entry: OpenSession | None
+
+    @property
+    def session(self) -> Session:
+        """The session."""
+        if self._entry is None:
+            raise RuntimeError("the session has been given back")
+        return self._entry.session
+
+    def release(self) -> None:
+        """The call is over; safe to repeat."""
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            self._sessions.released(entry)
+
+
+@define(eq=False)
+class Sessions:
+    """The sessions of one profile.
+
+    An id is ``AGENT~RANDOM``: by its first part the gateway finds this agent, the second part can't
+    be guessed. Even so a session is only there for the caller who opened it.
+    """
+
+    _clock: IReactorTime
+    _adapter: Adapter
+    _settings: SessionSettings
+    _cleanups: Cleanups
+    _open: dict[str, OpenSession] = field(factory=dict, init=False)
+    _opening: int = field(default=0, init=False)
+    _closed: bool = field(default=False, init=False)
+    _log: Logger = field(factory=Logger, init=False)
+
+    @classmethod
+    def of(cls, reactor: Any, adapter: Adapter, settings: SessionSettings) -> Sessions:
+        """None is open yet."""
+        return cls(reactor, adapter, settings, Cleanups())
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that a session lives without a call."""
+        return self._settings.timeout
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    async def open(self, owner: str) -> str:
+        """Begin a session; its id. Raises Problem, ``overloaded`` where there are enough."""
+        if self._full():
+            raise Problem(
+                "overloaded",
+                f"the profile has {self._settings.max} sessions open, its limit",
+                hint="end sessions that are not needed (DELETE sessions/{id}), or raise pool.max "
+                "in the agent's configuration",
+                retry_after=max(1, round(self._settings.timeout)),
+            )
+        self._opening += 1
+        try:
+            session = await self._adapter.session()
+        finally:
+            self._opening -= 1
+        identifier = f"{self._settings.agent}~{secrets.token_urlsafe(_RANDOM_BYTES)}"
+        entry = OpenSession(identifier, owner, session)
+        if self._closed:
+            await session.close()
+            raise _absent(self._settings.timeout)
+        self._open[identifier] = entry
+        self._wait(entry)
+        return identifier
+
+    def use(self, identifier: str, owner: str) -> Lease:
+        """Take a session for a call. Raises Problem ``not_found``, ``conflict``."""
+        entry = self._open.get(identifier)
+        if entry is None or entry.owner != owner:
+            raise _absent(self._settings.timeout)
+        if entry.busy:
+            raise Problem(
+                "conflict",
+                "another call is using this session",
+                hint="a session does one call at a time: read each answer to its end first",
+                retry_after=1,
+            )
+        if entry.session.ended:
+            self._forget(entry)
+            raise _absent(self._settings.timeout)
+        entry.busy = True
+        if entry.idle is not None:
+            entry.idle.cancel()
+            entry.idle = None
+        return Lease(self, entry)
+
+    def released(self, entry: OpenSession) -> None:
+        """A call that used the session is over."""
+        entry.busy = False
+        if entry.session.ended:
+            self._forget(entry)
+        elif self._open.get(entry.id) is entry:
+            self._wait(entry)
+
+    async def end(self, identifier: str, owner: str) -> None:
+        """Roll a session back and end it. Raises Problem as :meth:`use`."""
+        lease = self.use(identifier, owner)
+        entry = self._open.pop(identifier)
+        try:
+            await self._cleanups.run(entry.session.close())
+        finally:
+            lease.release()
+
+    async def close(self) -> None:
+        """Roll back and end them all."""
+        self._closed = True
+        for entry in list(self._open.values()):
+            self._forget(entry)
+        await self._cleanups.ended()
+
+    def _full(self) -> bool:
+        return self._closed or len(self._open) + self._opening >= self._settings.max
+
+    def _wait(self, entry: OpenSession) -> None:
+        entry.idle = self._clock.callLater(self._settings.timeout, self._expire, entry)
+
+    def _expire(self, entry: OpenSession) -> None:
+        entry.idle = None
+        self._log.info(
+            "A session of {owner} was not used for {seconds:g} s and is rolled back",
+            owner=entry.owner,
+            seconds=self._settings.timeout,
+        )
+        self._forget(entry)
+
+    def _forget(self, entry: OpenSession) -> None:
+        self._open.pop(entry.id, None)
+        if entry.idle is not None:
+            entry.idle.cancel()
+            entry.idle = None
+        self._cleanups.run(entry.session.close())
+
+
+def _absent(timeout: float) -> Problem:
+    return Problem(
+        "not_found",
+        "there is no such session",
+        hint="it was closed, lost its connection, had a call that was cancelled, or was not used "
+        f"for {timeout:g} s; what it had not committed is rolled back. Open a new one with "
+        "POST sessions",
+    )
