@@ -30,8 +30,8 @@ _OLDEST: Final = 11
 def expand(entries: Sequence[Path]) -> list[Path]:
     """The files and folders that a class path names.
 
-    An entry is a jar, a folder (its classes and every jar in it) or a pattern such as ``lib/*.jar``;
-    ``lib/*`` means the jars, as Java has it. What doesn't exist is left out.
+    An entry is a jar, a folder (its classes and every jar in it) or a pattern such as
+    ``lib/*.jar``; ``lib/*`` means the jars, as Java has it. What doesn't exist is left out.
     """
     found: dict[Path, None] = {}
     for entry in entries:

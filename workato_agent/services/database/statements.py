@@ -32,6 +32,7 @@ class Dialect:
     :ivar backslashes: a backslash escapes in ``'…'`` and ``"…"``, and backticks quote identifiers.
     :ivar mysql_comments: ``#`` begins a comment, ``--`` does before white space only, and
         ``/*! … */`` is code: only its beginning is a comment.
+    :ivar q_quotes: Oracle's ``q'[…]'``, whose end is the closing character and a quote.
     """
 
     escape_strings: bool
@@ -41,6 +42,7 @@ class Dialect:
     doubled_brackets: bool = False
     backslashes: bool = False
     mysql_comments: bool = False
+    q_quotes: bool = False
 
 
 POSTGRESQL: Final = Dialect(
@@ -66,6 +68,13 @@ MYSQL: Final = Dialect(
 )
 GENERIC: Final = Dialect(
     escape_strings=False, dollar_quotes=False, nested_comments=False, brackets_quote=False
+)
+ORACLE: Final = Dialect(
+    escape_strings=False,
+    dollar_quotes=False,
+    nested_comments=False,
+    brackets_quote=False,
+    q_quotes=True,
 )
 
 
@@ -97,6 +106,7 @@ _START: Final = re.compile(
     | (?P<line>--[^\n\r]*)
     | (?P<block>/\*)
     | (?P<escape>[eE]')
+    | (?P<q_quote>[nN]?[qQ]'(?=[^\s]))
     | (?P<word>{_WORD})
     | (?P<number>\.?[0-9][0-9_.]*)
     | (?P<quote>['"])
@@ -129,6 +139,7 @@ _BACKSLASH_END: Final = {
 }
 _MYSQL_LINE: Final = re.compile(r"(?:#|--(?=[\x00-\x20\x7f]|\Z))[^\n]*")
 _MYSQL_CODE: Final = re.compile(r"/\*M?![0-9]*")
+_Q_PAIRS: Final = {"[": "]", "(": ")", "{": "}", "<": ">"}
 _COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
 _COMMENT_CLOSE: Final = re.compile(r"\*/")
 
@@ -183,6 +194,11 @@ def _classify(sql: str, match: re.Match[str], dialect: Dialect) -> tuple[Kind, i
         return Kind.WORD, start + 1
     if group == "escape":
         return Kind.LITERAL, _escape_string_end(sql, end)
+    if group == "q_quote" and not dialect.q_quotes:
+        return Kind.WORD, end - 1
+    if group == "q_quote":
+        close = sql.find(_Q_PAIRS.get(sql[end], sql[end]) + "'", end + 1)
+        return Kind.LITERAL, len(sql) if close < 0 else close + 2
     if group == "dollar" and dialect.dollar_quotes:
         close = sql.find(match[0], end)
         return Kind.LITERAL, len(sql) if close < 0 else close + len(match[0])
