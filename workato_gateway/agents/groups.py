@@ -50,14 +50,21 @@ C = TypeVar("C", bound=Candidate)
 
 
 def candidates(
-    agents: Sequence[C], group: str, service: str, profile: str, pinned: str | None = None
+    agents: Sequence[C],
+    group: str,
+    service: str,
+    profile: str,
+    pinned: str | None = None,
+    *,
+    kept: bool = False,
 ) -> list[C]:
     """The agents that can take a call, the least busy one **last** (so that ``pop()`` takes it).
 
     Equals come in random order, so that bursts do not fall on one of them.
 
     :param agents: the group's live agents.
-    :param pinned: the only agent that may be taken (``X-Agent``).
+    :param pinned: the only agent that may be taken.
+    :param kept: it is taken because it keeps what the call names; else ``X-Agent`` says so.
 
     Raises Problem: ``agent_inactive``, ``profile_not_found`` or ``service_not_found``.
     """
@@ -69,7 +76,7 @@ def candidates(
     if len(offering) == 1:
         return offering
     if not offering:
-        raise _absence(agents, ready, group, service, profile, pinned)
+        raise _absence(agents, ready, group, service, profile, pinned, kept=kept)
     random.shuffle(offering)
     offering.sort(key=_busy, reverse=True)
     return offering
@@ -86,12 +93,16 @@ def _absence(
     service: str,
     profile: str,
     pinned: str | None,
+    *,
+    kept: bool,
 ) -> Problem:
     """Why there is no agent for a call."""
     whose = f"the agents of group {group!r}" if pinned is None else f"agent {pinned!r}"
     if not ready:
         if pinned is not None:
             detail = f"agent {pinned!r} of group {group!r} is not connected"
+            if kept:
+                detail += "; what the call names is kept there, and ends when that agent stops"
         elif agents:
             detail = f"the agents of group {group!r} are reconnecting or leaving"
         else:

@@ -1,6 +1,7 @@
 """One line a request, written in batches: who called what, how it ended, how long it took.
 
-The query is left out: callers put secrets there, whatever the documentation says.
+The query is left out: callers put secrets there, whatever the documentation says. So is the random
+part of a session's id and its like.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from attrs import define, field, frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from ..agents.affinity import without_secret
 from .exchange import Exchange
 
 FLUSH_AFTER: Final = 0.5
@@ -157,6 +159,7 @@ class AccessLog:
         mark = path.find("?")
         if mark >= 0:
             path = path[:mark]
+        path = without_secret(path)
         if self.json:
             line = self._encoder.encode(
                 Entry(

@@ -14,6 +14,7 @@ from workato_tunnel.errors import HeadTooLarge
 from workato_tunnel.frames import Open
 from workato_tunnel.problems import Problem
 
+from ..agents.affinity import pinned_agent
 from ..agents.calls import Call
 from ..agents.groups import Candidate, candidates
 from ..identity.tokens import Caller
@@ -95,15 +96,22 @@ class Relay:
             exchange.limit_body(self.limits.body)
         _, _, query = head.target.partition("?")
         timeout, query = self._timeout(head.control.get("x-timeout"), query)
+        path = "" if len(segments) == 6 else segments[6] or "/"
+        keeper = pinned_agent(service, path)
         agents = candidates(
-            self.registry.group(group), group, service, profile, head.control.get("x-agent")
+            self.registry.group(group),
+            group,
+            service,
+            profile,
+            keeper or head.control.get("x-agent"),
+            kept=keeper is not None,
         )
         exchange.service = service
         request = Open(
             service=service,
             profile=profile,
             method=head.method,
-            path="" if len(segments) == 6 else segments[6] or "/",
+            path=path,
             query=query,
             headers=tuple(head.fields),
             caller=caller.owner,
