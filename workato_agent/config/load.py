@@ -123,9 +123,15 @@ class _Loader:
         return resolved
 
     def check_classpath(self, server: object, profiles: Profiles) -> None:
-        """A missing jar is a fault where a driver may be in it."""
+        """A missing jar is a fault where a driver may be in it.
+
+        A missing folder is none: the documented format's class paths name the folders of an
+        installation, and a driver that is not found says so when it is needed.
+        """
         if not isinstance(server, ServerOptions):
             return
+        if server.staging is not None:
+            self.remarks.append("server.staging: results stream, nothing is staged on disk")
         needed = any(
             isinstance(profile, JdbcProfile)
             for entries in profiles.values()
@@ -133,10 +139,10 @@ class _Loader:
         )
         for entry in server.missing():
             message = f"{entry}: there is no such file or folder"
-            if needed:
+            if needed and re.search(r"(?i)\.jar$|[*?\[]", entry.name):
                 self.add(("server", "classpath"), message, "name the jar of the JDBC driver")
             else:
-                self.remarks.append(f"server.classpath: {message}, and no profile needs it")
+                self.remarks.append(f"server.classpath: {message}")
 
     def unknown_section(self, name: str) -> None:
         if name in NOT_SERVED:

@@ -102,6 +102,8 @@ class ProxyOptions(Model):
 
 def _entries(value: object, info: ValidationInfo) -> object:
     """A class path as one text, or a list of them."""
+    if value is None:
+        return ()
     if isinstance(value, str):
         value = re.split(rf"[,;{re.escape(os.pathsep)}]", value)
     if not isinstance(value, (list, tuple)):
@@ -123,11 +125,13 @@ class ServerOptions(Model):
     """``server``: where Java finds drivers.
 
     :ivar classpath: jars, folders of jars, and globs of both.
+    :ivar staging: accepted, whatever it says: nothing is staged on disk.
     """
 
     classpath: Annotated[
-        tuple[Path, ...], BeforeValidator(_entries, json_schema_input_type=str | list[str])
+        tuple[Path, ...], BeforeValidator(_entries, json_schema_input_type=str | list[str] | None)
     ] = ()
+    staging: Annotated[Any, Field(exclude=True)] = None
 
     def missing(self) -> tuple[Path, ...]:
         """The entries that lead to nothing."""

@@ -108,6 +108,9 @@ def _native(adapter: str, data: dict[str, object]) -> Variant:
     unknown = model.rules.take(translation, further.items(), names)
     model.rules.finish(translation)
     _own_words_win(model, own, translation)
+    passed_on, stated = translation.keys.get("properties"), own.get("properties")
+    if isinstance(passed_on, dict) and isinstance(stated, dict):
+        own["properties"] = {**passed_on, **stated}
     return Variant(
         model,
         {**translation.keys, **own, **unknown, "adapter": adapter},
@@ -141,10 +144,19 @@ def _take_url(
     model = ADAPTERS[adapter]
     translation.at = "url"
     translation.keys.update(parts.keys)
-    for name in model.rules.take(translation, parts.properties, _names(model)):
+    sure = parts.properties[: parts.sure()]
+    for name in model.rules.take(translation, sure, _names(model)):
         meant = near(name, model.rules.known)
         hint = f"did you mean '{meant}'?" if meant else "see docs/configuration.md"
         translation.fault(name, "not known", hint)
+    known = {name.lower() for name in model.rules.known}
+    for pair in parts.properties[len(sure) :]:
+        if pair[0].lower() in known:
+            model.rules.take(translation, [pair], ())
+        else:
+            what = "after the password stands what is no known property"
+            hint = "give the password by its own key, or encode & ; = in it"
+            translation.faults.append(Fault("url", what, hint))
     for key in ("host", "port", "database", "service", "instance", "dsn"):
         if key in own and key in translation.keys:
             translation.faults.append(Fault(key, "given by the url as well", "keep one of the two"))

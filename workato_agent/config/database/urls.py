@@ -14,6 +14,7 @@ from urllib.parse import unquote, unquote_plus, urlsplit
 from attrs import frozen
 
 from ..fields import refuse
+from .properties import SENSITIVE
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -37,6 +38,13 @@ class UrlParts:
 
     keys: Mapping[str, object]
     properties: Pairs = ()
+
+    def sure(self) -> int:
+        """How many of the properties are: what follows a password may be a piece of it."""
+        for index, (name, _) in enumerate(self.properties):
+            if SENSITIVE.search(name):
+                return index + 1
+        return len(self.properties)
 
 
 def driver_of(url: object) -> str:
@@ -117,18 +125,7 @@ def _query(query: str, example: str) -> Pairs:
         if not name or (not equals and not re.fullmatch(r"(?i)ssl|usessl|requiressl", name)):
             refuse("the URL is malformed", f"NAME=VALUE&…, {example}", at="url")
         pairs.append((unquote_plus(name), unquote(value)))
-    return _named_surely(pairs)
-
-
-def _named_surely(pairs: Pairs) -> Pairs:
-    """Properties after a password may be pieces of it: such a name is not shown."""
-    sure: list[tuple[str, str]] = []
-    after_password = False
-    for name, value in pairs:
-        plain = re.fullmatch(r"[A-Za-z][\w.$-]{0,63}", name) is not None
-        sure.append((name if plain and (not after_password or value) else "…", value))
-        after_password = after_password or "pass" in name.lower() or name.lower() == "pwd"
-    return sure
+    return pairs
 
 
 _SQLSERVER: Final = re.compile(
@@ -175,12 +172,13 @@ def _sqlserver_parts(match: re.Match[str], example: str) -> UrlParts:
         value = pair["plain"].strip() if braced is None else braced.replace("}}", "}")
         pairs.append((pair["name"], value))
         position = pair.end()
-    return UrlParts(keys, _named_surely(pairs))
+    return UrlParts(keys, pairs)
 
 
 _ORACLE_LOGIN: Final = re.compile(r"(?s)(?:(?P<user>[^/@(]+)/(?P<password>.*))?@(?P<target>[^@]*)")
 _ORACLE: Final = re.compile(
-    r"(?:(?P<protocol>tcps?)://|//)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^:/@(),\s\[\]]+)(?::(?P<port>\d{1,5}))?"
+    r"(?:(?P<protocol>tcps?)://|//)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^:/@(),\s\[\]]+)"
+    r"(?::(?P<port>\d{1,5}))?"
     r"(?:/(?P<service>[^:/?()@]+)(?::(?:dedicated|shared|pooled))?|:(?P<sid>[^:/?()@]+))"
     r"(?:\?(?P<query>.*))?",
     re.IGNORECASE,
@@ -200,7 +198,7 @@ def _oracle(rest: str, example: str) -> UrlParts:
     if re.fullmatch(r"(?is)\(\s*description\b.*\)", target):
         return UrlParts({**keys, "dsn": target})
     match = _ORACLE.fullmatch(target)
-    if match is None:
+    if match is None or not (match["service"] or match["port"]):
         plain = re.fullmatch(r"[\w.-]+", target) is not None
         hint = "a name of tnsnames.ora: write what it stands for" if plain else example
         refuse("expected @//HOST:PORT/SERVICE, @HOST:PORT:SID or @(DESCRIPTION=…)", hint, at="url")
