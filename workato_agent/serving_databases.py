@@ -22,7 +22,6 @@ from .config.database import (
     OdbcProfile,
     OracleProfile,
     PostgresqlProfile,
-    RedshiftProfile,
     SqliteProfile,
     SqlserverProfile,
 )
@@ -39,6 +38,7 @@ from .services.database.settings import (
     OracleSettings,
     PoolSettings,
     PostgresqlSettings,
+    SessionSettings,
     SqliteSettings,
     SqlserverSettings,
 )
@@ -67,7 +67,15 @@ def database_service(
     operations = tuple(
         name for name in OPERATIONS if allowed is None or name == policy.TEST or name in allowed
     )
-    return DatabaseService.build(reactor, adapter, rules, operations, debug=profile.debug)
+    return DatabaseService.build(
+        reactor,
+        adapter,
+        rules,
+        operations,
+        queries=profile.queries,
+        sessions=SessionSettings.beside(pool, agent=context.agent, timeout=profile.session_timeout),
+        debug=profile.debug,
+    )
 
 
 def _policy(profile: DatabaseProfile) -> DatabasePolicy:
@@ -154,7 +162,7 @@ def _mysql(need: _Need, profile: MysqlProfile) -> Adapter:
         key_file=profile.sslkey,
         connect_timeout=profile.timeout,
     )
-    return need.in_threads(MysqlDriver(settings, need.policy))
+    return need.in_threads(MysqlDriver.build(settings, need.policy))
 
 
 def _odbc(need: _Need, profile: OdbcProfile) -> Adapter:
@@ -222,7 +230,7 @@ def _jdbc(need: _Need, profile: JdbcProfile) -> Adapter:
         properties=profile.properties,
         connect_timeout=profile.timeout,
     )
-    return need.in_threads(JdbcDriver(settings, need.policy))
+    return need.in_threads(JdbcDriver.build(settings, need.policy))
 
 
 _ADAPTERS: Final[Mapping[type[DatabaseProfile], Callable[[_Need, Any], Adapter]]] = {
