@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from tests.support.cutting_relay import wait_until
@@ -15,6 +16,7 @@ SELECT = {"sql": "select 1"}
 class Callers(ErrorTableCase):
     def test_who_calls_is_not_known(self) -> None:
         expired = self.land.new_token("*:*:*:*", seconds=0.01)["token"]
+        time.sleep(0.02)
         revoked = self.land.new_token("*:*:*:*")
         self.land.administer("DELETE", f"/v1/tokens/{revoked['id']}")
         unknown = "onprem_" + "a" * 43
