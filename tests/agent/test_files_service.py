@@ -108,7 +108,8 @@ class OperationTests(ServiceCase):
             ("PUT", ""),
             ("PUT", "list/a"),
             ("GET", "append/a"),
-            ("POST", "move"),
+            ("POST", "move/a"),
+            ("PUT", "copy"),
             ("GET", "contents/a"),
             ("GET", "/content/a"),
             ("PATCH", "content/a"),
@@ -137,7 +138,7 @@ class OperationTests(ServiceCase):
         ):
             problem = self.problem("bad_request", self.get, path, query)
             self.assertEqual(problem.extra["field"], field)
-        self.problem("bad_request", self.delete, "content/a", "recursive=true")
+        self.problem("bad_request", self.delete, "content/a", "recursiv=true")
 
     def test_hostile_paths_are_refused(self) -> None:
         for path in ("../x", "%2e%2e/x", "a/%2e%2e/%2e%2e/x", "/etc/passwd", "%2fetc", "a%00"):

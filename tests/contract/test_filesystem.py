@@ -4,49 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.files import open_descriptors
-from workato_agent.services.files.confinement import Names
+from tests.support.trees import InMemoryTree, LocalTree, Refused, Tree, agreed, n, refuse
 from workato_agent.services.files.filesystem import (
     Facts,
-    Filesystem,
     Found,
     Kind,
     LeavesBase,
     NotRegular,
 )
-from workato_agent.services.files.memory import InMemoryFilesystem
-from workato_agent.services.files.posix import LocalFilesystem
 
 
-class Refused(Exception):
-    """What an ``approve`` of these tests raises."""
-
-
-def n(path: str) -> Names:
-    return tuple(part.encode() for part in path.split("/")) if path else ()
-
-
-def agreed(_: object) -> None:
-    """An ``approve`` that has nothing against it."""
-
-
-def refuse(_: object) -> None:
-    raise Refused
-
-
-class Contract:
+class Contract(Tree):
     """The tests; the subclasses say how a tree is made."""
 
-    filesystem: Filesystem
-    base: bytes
     assertEqual: Callable[..., None]  # noqa: N815
     assertRaises: Callable[..., Any]  # noqa: N815
     assertTrue: Callable[..., None]  # noqa: N815
@@ -54,22 +29,9 @@ class Contract:
     assertIsNone: Callable[..., None]  # noqa: N815
     assertNotEqual: Callable[..., None]  # noqa: N815
 
-    def make(self, path: str, kind: Kind, value: bytes = b"") -> None:
-        raise NotImplementedError
-
-    def file(self, path: str, content: bytes = b"content") -> None:
-        self.make(path, Kind.FILE, content)
-
     def fails(self, number: int, call: Callable[..., object], *args: object) -> None:
         error = self.assertRaises(OSError, call, *args)
         self.assertEqual(errno.errorcode[error.errno], errno.errorcode[number])
-
-    def content(self, path: str) -> bytes:
-        file = self.filesystem.open_file(n(path))
-        try:
-            return file.read(0, 1 << 20)
-        finally:
-            file.close()
 
     def put(self, path: str, content: bytes) -> tuple[Facts, bool]:
         pending = self.filesystem.begin_file(n(path))
@@ -379,46 +341,9 @@ class Contract:
         self.assertEqual(self.names("d"), {b"a": Kind.FILE})
 
 
-class InMemoryTests(Contract, SynchronousTestCase):
+class InMemoryTests(InMemoryTree, Contract, SynchronousTestCase):
     """The verified fake."""
 
-    def setUp(self) -> None:
-        memory = InMemoryFilesystem()
-        self.filesystem = self.memory = memory
-        self.base = memory.base
 
-    def make(self, path: str, kind: Kind, value: bytes = b"") -> None:
-        *above, _ = n(path)
-        for depth in range(1, len(above) + 1):
-            try:
-                self.memory.stat(tuple(above[:depth]))
-            except FileNotFoundError:
-                self.memory.add(tuple(above[:depth]), Kind.FOLDER)
-        self.memory.add(n(path), kind, value)
-
-
-class LocalTests(Contract, SynchronousTestCase):
+class LocalTests(LocalTree, Contract, SynchronousTestCase):
     """The real thing, in a temporary folder."""
-
-    def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = Path(folder.name) / "base"
-        self.root.mkdir()
-        self.base = os.fsencode(self.root)
-        self.filesystem = LocalFilesystem(self.root)
-        before = open_descriptors()
-        self.addCleanup(lambda: self.assertEqual(open_descriptors(), before))
-
-    def make(self, path: str, kind: Kind, value: bytes = b"") -> None:
-        place = self.root / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if kind is Kind.FILE:
-            place.write_bytes(value)
-        elif kind is Kind.FOLDER:
-            place.mkdir()
-        elif kind is Kind.LINK:
-            place.symlink_to(os.fsdecode(value))
-        elif kind is Kind.SPECIAL:
-            with socket.socket(socket.AF_UNIX) as listening:
-                listening.bind(str(place))

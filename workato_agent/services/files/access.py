@@ -7,6 +7,7 @@ lead to: otherwise a link named ``x.csv`` would open what the patterns hide.
 from __future__ import annotations
 
 import errno
+from contextlib import AbstractContextManager
 from threading import Event
 from typing import Final
 
@@ -42,10 +43,19 @@ class Access:
 
     def __init__(self, settings: FilesSettings, filesystem: Filesystem) -> None:
         """Raises ValueError for a malformed pattern of the policy."""
-        self._filesystem = filesystem
+        self.filesystem = filesystem
         self._base = str(settings.base)
         self._max_bytes = settings.policy.max_bytes
         self._rules = PathRules.of(settings.policy.patterns)
+
+    @property
+    def limited(self) -> bool:
+        """Whether patterns hide a part of the folder."""
+        return bool(self._rules.patterns)
+
+    def problems(self, path: Names, doing: str) -> AbstractContextManager[None]:
+        """Turn a file system's failures into problems (:func:`.failures.problems_at`)."""
+        return problems_at(path, doing, self._base)
 
     def approve(self, names: Names, kind: Kind | None) -> None:
         """Raises Problem ``policy_denied`` where the patterns hide the path.
@@ -68,7 +78,7 @@ class Access:
     def thd_check(self) -> BaseFacts:
         """Look at the base: it must exist and be readable."""
         with problems_at((), "testing", self._base):
-            facts = self._filesystem.check()
+            facts = self.filesystem.check()
         if not facts.readable:
             denied = PermissionError(errno.EACCES, "Permission denied")
             raise base_problem(BaseUnavailable(denied), self._base)
@@ -77,7 +87,7 @@ class Access:
     def thd_stat(self, path: Names) -> Found:
         """What is at a path, links followed."""
         with problems_at(path, "looking at", self._base):
-            found = self._filesystem.stat(path)
+            found = self.filesystem.stat(path)
         self.approve(path, found.facts.kind)
         self.approve(found.names, found.facts.kind)
         return found
@@ -85,7 +95,7 @@ class Access:
     def thd_select(self, ask: Ask) -> Selection:
         """Open a file for GET or HEAD."""
         with problems_at(ask.path, "reading", self._base):
-            return thd_select(self._filesystem, ask)
+            return thd_select(self.filesystem, ask)
 
     def approve_reading(self, found: Found, size: int) -> None:
         """The policy's word on what was opened (``Ask.approve``)."""
@@ -95,7 +105,7 @@ class Access:
     def thd_begin(self, path: Names, conditions: Conditions) -> PendingFile:
         """Begin an upload, unless it could not end well."""
         with problems_at(path, "writing", self._base):
-            pending = self._filesystem.begin_file(path)
+            pending = self.filesystem.begin_file(path)
             allowed = False
             try:
                 self.approve(pending.names, Kind.FILE)
@@ -115,7 +125,7 @@ class Access:
             check_unchanged(path, conditions, found.facts)
 
         with problems_at(path, "removing", self._base):
-            self._filesystem.remove(path, approve)
+            self.filesystem.remove(path, approve)
 
     def thd_list(self, path: Names, wanted: ListParameters, stop: Event) -> tuple[bytes, int]:
         """A page as JSON, and its number of entries."""
@@ -137,7 +147,7 @@ class Access:
             stop=stop,
         )
         with problems_at(path, "listing", self._base):
-            page = Listing(self._filesystem, query).page()
+            page = Listing(self.filesystem, query).page()
         document: dict[str, object] = {
             "entries": [entry(names, facts) for names, facts in page.entries],
             "cursor": None if page.cursor is None else cursor_text(page.cursor),
@@ -149,7 +159,7 @@ class Access:
     def thd_follow(self, names: Names) -> Facts | None:
         """What a link leads to, where that is below the base and allowed; else None."""
         try:
-            found = self._filesystem.stat(names)
+            found = self.filesystem.stat(names)
         except LeavesBase:
             return None
         except OSError as error:

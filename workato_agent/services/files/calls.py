@@ -6,19 +6,21 @@ import base64
 import binascii
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
+import msgspec
 from attrs import frozen
 
 from workato_tunnel.problems import Problem
 
 from ...requests import Request
-from .confinement import Names, names_of
+from .confinement import MAX_PATH, Names, names_of
 from .patterns import Pattern, compile_pattern
 
 DEFAULT_LIMIT: Final = 1000
 MAX_LIMIT: Final = 10_000
 _MAX_PARAMETERS: Final = 20
+MAX_CHANGE: Final = 4 * MAX_PATH
 
 _OPERATIONS: Final = {
     ("", "GET"): "test",
@@ -31,19 +33,26 @@ _OPERATIONS: Final = {
     ("list", "HEAD"): "list",
     ("stat", "GET"): "stat",
     ("stat", "HEAD"): "stat",
+    ("append", "POST"): "append",
+    ("move", "POST"): "move",
+    ("copy", "POST"): "copy",
+    ("folders", "POST"): "folders",
+    ("csv", "POST"): "csv",
 }
+_WITHOUT_PATH: Final = ("", "move", "copy")
 
 
 def operation_of(method: str, path: str) -> str:
     """The operation that a method and path ask for. Raises Problem ``operation_not_found``."""
-    resource = path.partition("/")[0]
+    resource, slash, _ = path.partition("/")
     operation = _OPERATIONS.get((resource, method))
-    if operation is None or (not resource and path):
+    if operation is None or (slash and resource in _WITHOUT_PATH):
         raise Problem(
             "operation_not_found",
             f"files have no {method} {resource[:100]!r}",
             hint="There are GET, HEAD, PUT and DELETE content/{path}, GET list/{path}, "
-            "GET stat/{path}, and GET without a path to test the profile.",
+            "GET stat/{path}, POST append/{path}, csv/{path}, folders/{path}, move and copy, "
+            "and GET without a path to test the profile.",
         )
     return operation
 
@@ -51,7 +60,7 @@ def operation_of(method: str, path: str) -> str:
 def path_of(request: Request, *, windows: bool) -> Names:
     """The names of the path that the request is about."""
     resource, _, rest = request.path.partition("/")
-    return names_of(rest, trailing_slash=resource in ("list", "stat"), windows=windows)
+    return names_of(rest, trailing_slash=resource in ("list", "stat", "folders"), windows=windows)
 
 
 def parameters_of(request: Request, *allowed: str) -> dict[str, str]:
@@ -77,6 +86,49 @@ def parameters_of(request: Request, *allowed: str) -> dict[str, str]:
     return parameters
 
 
+class _ChangeBody(
+    msgspec.Struct, forbid_unknown_fields=True, frozen=True, rename={"source": "from"}
+):
+    """The body of ``move`` and ``copy``."""
+
+    source: str
+    to: str
+    overwrite: bool = False
+    encoded: bool = False
+
+
+@frozen
+class Change:
+    """``move`` and ``copy``, from one path to another."""
+
+    source: Names
+    target: Names
+    overwrite: bool
+
+    @classmethod
+    def of(cls, body: bytes, *, windows: bool) -> Change:
+        """Read a JSON body. Raises Problem ``bad_request``, naming the member.
+
+        Paths are plain text; with ``encoded`` they are percent-encoded, as for names that are no
+        UTF-8.
+        """
+        try:
+            decoded = msgspec.json.decode(body, type=_ChangeBody)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Problem(
+                "bad_request",
+                f"the body is not what is expected: {error}",
+                hint='Send {"from": "a.csv", "to": "done/a.csv", "overwrite": false} as JSON.',
+            ) from None
+        paths = []
+        for name, text in (("from", decoded.source), ("to", decoded.to)):
+            if not text:
+                raise _bad(name, f"{name}: the base folder itself can't be moved or copied")
+            encoded = text if decoded.encoded else quote(text, errors="surrogatepass")
+            paths.append(names_of(encoded, trailing_slash=True, windows=windows))
+        return cls(paths[0], paths[1], decoded.overwrite)
+
+
 @frozen
 class ListParameters:
     """The query of ``list``.
@@ -95,7 +147,7 @@ class ListParameters:
         given = parameters_of(request, "pattern", "recursive", "limit", "cursor")
         return cls(
             pattern=_pattern(given.get("pattern")),
-            recursive=_boolean(given, "recursive"),
+            recursive=boolean(given, "recursive"),
             limit=_limit(given.get("limit")),
             after=_after(given.get("cursor")),
         )
@@ -127,7 +179,8 @@ def _pattern(text: str | None) -> Pattern | None:
         raise _bad("pattern", str(error)) from None
 
 
-def _boolean(given: Mapping[str, str], name: str) -> bool:
+def boolean(given: Mapping[str, str], name: str) -> bool:
+    """A parameter that is ``true`` or ``false``; false where it is absent."""
     value = given.get(name, "false")
     if value not in ("true", "false"):
         raise _bad(name, f"{name} is 'true' or 'false', not {value[:100]!r}")

@@ -48,6 +48,9 @@ _ROWS: Final[dict[int, _Row]] = {
     errno.EISDIR: _Row("conflict", "It is a folder: list it, or name a file in it."),
     errno.ENOTEMPTY: _Row("conflict", "Remove what is in the folder first."),
     errno.EEXIST: _Row("conflict", "Something of that name is there already."),
+    errno.EXDEV: _Row(
+        "conflict", "It would go to another file system mounted below the base: copy, then delete."
+    ),
     errno.ELOOP: _Row("conflict", "Symbolic links lead in a circle, or through too many others."),
     errno.EACCES: _DENIED,
     errno.EPERM: _DENIED,

@@ -8,8 +8,9 @@ held to the same contract by one test suite.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
+from threading import Event
 from typing import Protocol
 
 from attrs import frozen
@@ -33,6 +34,10 @@ class LeavesBase(Exception):
 
 class NotRegular(Exception):
     """A FIFO, a socket or a device, which is never opened."""
+
+
+class Stopped(Exception):
+    """The caller no longer wants what was under way; a part of it may have been done."""
 
 
 class BaseUnavailable(Exception):
@@ -182,6 +187,45 @@ class Filesystem(Protocol):
         """Remove a file, an empty folder, or a link (itself, not what it leads to), for good.
 
         :param approve: told what it is, as the last step before; raises to prevent it.
+        """
+        ...
+
+    def remove_tree(self, path: Names, approve: Callable[[Found], None], stop: Event) -> None:
+        """Remove a folder with all that is in it, links themselves and not what they lead to.
+
+        Anything else is removed as by :meth:`remove`. What ends it early (``stop``, an error)
+        leaves the rest as it was.
+        """
+        ...
+
+    def make_folder(self, path: Names) -> bool:
+        """Make a folder in one that exists; False where it is there. ``EEXIST`` for a file."""
+        ...
+
+    def move(
+        self, source: Names, target: Names, approve: Callable[[Found, Found | None], None]
+    ) -> Facts:
+        """Give a file, folder or link (itself) another place, in one step; what is there after it.
+
+        :param approve: told what is moved and what is in the place, as the last step before;
+            raises to prevent it. A file takes the place of a file only: else ``EEXIST``.
+        """
+        ...
+
+    def append(
+        self,
+        path: Names,
+        compose: Callable[[OpenFile | None], Iterable[bytes]],
+        approve: Callable[[Names, Facts | None], None],
+    ) -> tuple[Facts, bool]:
+        """Write at the end of a file, or into a new one, and make it durable.
+
+        :param compose: given the file as it is, None for a new one, makes what is to be appended.
+            No other change through this file system comes between the two.
+        :param approve: told where the file lies, links followed, and what it is (None for a new
+            one) before it is opened for writing; raises to prevent it.
+
+        What fails leaves the file as it was. Returns what is there after it, and whether it is new.
         """
         ...
 

@@ -16,17 +16,13 @@ from typing import Final
 from attrs import define, field, frozen
 
 from .confinement import Names
-from .filesystem import Facts, Filesystem, Kind, LeavesBase, OpenFolder
+from .filesystem import Facts, Filesystem, Kind, LeavesBase, OpenFolder, Stopped
 
 MAX_SKIPPED: Final = 100
 _SMALLEST_BATCH: Final = 64
 _LOOK_UP_EVERY: Final = 256
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _DENIED: Final = frozenset({errno.EACCES, errno.EPERM})
-
-
-class Stopped(Exception):
-    """The listing was asked to stop."""
 
 
 @frozen

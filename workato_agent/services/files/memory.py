@@ -10,13 +10,14 @@ import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from threading import Event
 from typing import Final
 
 from attrs import define, field
 
 from .confinement import Names
-from .filesystem import BaseFacts, Facts, Found, Kind, LeavesBase, NotRegular
+from .filesystem import BaseFacts, Facts, Found, Kind, LeavesBase, NotRegular, OpenFile
 
 _MAX_NAME: Final = 255
 _MAX_LINKS: Final = 40
@@ -133,8 +134,77 @@ class InMemoryFilesystem:
                 raise _failure(errno.EBUSY)
             if node.children:
                 raise _failure(errno.ENOTEMPTY)
-            del spot.folder.children[spot.names[-1]]
-            spot.folder.modified = next(self._clock)
+            self._take_out(spot)
+
+    def remove_tree(self, path: Names, approve: Callable[[Found], None], stop: Event) -> None:
+        """Remove a folder with all that is in it, at once."""
+        with self._turn:
+            spot = self._spot(path, follow=False)
+            node = spot.require()
+            if not spot.names:
+                raise _failure(errno.EBUSY)
+            if node.kind is Kind.SPECIAL:
+                raise NotRegular
+            approve(Found(spot.names, node.facts()))
+            self._take_out(spot)
+
+    def make_folder(self, path: Names) -> bool:
+        """Make one folder; False where it is there."""
+        with self._turn:
+            spot = self._spot(path)
+            if spot.node is None:
+                self._put(spot, self._node(Kind.FOLDER))
+                return True
+            if spot.node.kind is not Kind.FOLDER:
+                raise _failure(errno.EEXIST)
+            return False
+
+    def move(
+        self, source: Names, target: Names, approve: Callable[[Found, Found | None], None]
+    ) -> Facts:
+        """Give something another place."""
+        with self._turn:
+            old = self._spot(source, follow=False)
+            new = self._spot(target, follow=False)
+            if not (old.names and new.names):
+                raise _failure(errno.EBUSY)
+            node, there = old.require(), new.node
+            if node.kind is Kind.SPECIAL:
+                raise NotRegular
+            approve(
+                Found(old.names, node.facts()),
+                None if there is None else Found(new.names, there.facts()),
+            )
+            if there is not None and not (node.kind is there.kind is Kind.FILE):
+                raise _failure(errno.EEXIST)
+            if node.kind is Kind.FOLDER and new.names[: len(old.names)] == old.names:
+                raise _failure(errno.EINVAL)
+            self._take_out(old)
+            self._put(new, node)
+            return node.facts()
+
+    def append(
+        self,
+        path: Names,
+        compose: Callable[[OpenFile | None], Iterable[bytes]],
+        approve: Callable[[Names, Facts | None], None],
+    ) -> tuple[Facts, bool]:
+        """Write at the end of a file."""
+        with self._turn:
+            spot = self._spot(path)
+            node = spot.node
+            if node is None:
+                approve(spot.names, None)
+                node = self._node(Kind.FILE)
+                node.content = b"".join(compose(None))
+                self._put(spot, node)
+                return node.facts(), True
+            _require_file(node)
+            found = Found(spot.names, node.facts())
+            approve(spot.names, found.facts)
+            node.content += b"".join(compose(MemoryFile(found, node)))
+            node.modified = next(self._clock)
+            return node.facts(), False
 
     def remove_leftovers(self, seconds: float) -> bool:
         """Nothing outlives its process here."""
@@ -157,6 +227,14 @@ class InMemoryFilesystem:
             spot.folder.children[spot.names[-1]] = node
             spot.folder.modified = node.modified
             return node.facts(), existing is None
+
+    def _put(self, spot: _Spot, node: _Node) -> None:
+        spot.folder.children[spot.names[-1]] = node
+        spot.folder.modified = next(self._clock)
+
+    def _take_out(self, spot: _Spot) -> None:
+        del spot.folder.children[spot.names[-1]]
+        spot.folder.modified = next(self._clock)
 
     def _node(self, kind: Kind) -> _Node:
         now = next(self._clock)

@@ -9,10 +9,12 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
+from threading import Event
 from typing import Final
 
+from . import posix_changes as changes
 from .birthtime import created_ns
 from .confinement import Names, is_temporary
 from .filesystem import (
@@ -22,9 +24,11 @@ from .filesystem import (
     Found,
     Kind,
     NotRegular,
+    OpenFile,
     OpenFolder,
 )
-from .leftovers import create_temporary, remove_below, remove_in
+from .leftovers import create_temporary, remove_below
+from .posix_changes import facts_of, link_into, remove_folder, require_file, sync_folder
 from .walk import FOLDER, NO_FOLLOW, SWAPPED, Jail, Place
 
 _READ: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | NO_FOLLOW
@@ -35,30 +39,6 @@ _ENCODING: Final = sys.getfilesystemencoding()
 _ERRORS: Final = sys.getfilesystemencodeerrors()
 _MAX_VECTOR: Final = 1024
 _SEQUENTIAL_FROM: Final = 1024 * 1024
-_CANNOT_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
-_CANNOT_LINK: Final = frozenset(
-    {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
-)
-
-
-def facts_of(status: os.stat_result, created: int | None = None) -> Facts:
-    """What a stat call tells."""
-    mode = status.st_mode
-    if stat.S_ISREG(mode):
-        kind = Kind.FILE
-    elif stat.S_ISDIR(mode):
-        kind = Kind.FOLDER
-    else:
-        kind = Kind.LINK if stat.S_ISLNK(mode) else Kind.SPECIAL
-    size = status.st_size if kind is Kind.FILE else 0
-    return Facts(kind, size, status.st_mtime_ns, status.st_ino, created)
-
-
-def _require_file(facts: Facts) -> None:
-    if facts.kind is Kind.FOLDER:
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if facts.kind is not Kind.FILE:
-        raise NotRegular
 
 
 class LocalFilesystem:
@@ -97,7 +77,7 @@ class LocalFilesystem:
         """Open a regular file without ever waiting for a FIFO or waking a device."""
         for attempt in range(_RETRIES):
             with self._jail.place(path) as place:
-                _require_file(facts_of(place.require()))
+                require_file(facts_of(place.require()))
                 try:
                     file = os.open(place.name, _READ, dir_fd=place.folder)
                 except OSError as error:
@@ -134,10 +114,43 @@ class LocalFilesystem:
                     raise NotRegular
                 approve(Found(place.names, facts))
                 if facts.kind is Kind.FOLDER:
-                    _remove_folder(place)
+                    remove_folder(place)
                 else:
                     os.unlink(place.name, dir_fd=place.folder)
-            _sync_folder(place)
+            sync_folder(place)
+
+    def remove_tree(self, path: Names, approve: Callable[[Found], None], stop: Event) -> None:
+        """Remove a folder with all that is in it."""
+        with self._jail.place(path, follow=False) as place:
+            facts = facts_of(place.require())
+            if not place.names:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            if facts.kind is Kind.SPECIAL:
+                raise NotRegular
+            approve(Found(place.names, facts))
+            changes.remove_tree(place.folder, place.name, stop)
+            sync_folder(place)
+
+    def make_folder(self, path: Names) -> bool:
+        """Make one folder; False where it is there."""
+        return changes.make_folder(self._jail, path)
+
+    def move(
+        self, source: Names, target: Names, approve: Callable[[Found, Found | None], None]
+    ) -> Facts:
+        """Give something another place."""
+        with self._turn:
+            return changes.move(self._jail, source, target, approve)
+
+    def append(
+        self,
+        path: Names,
+        compose: Callable[[OpenFile | None], Iterable[bytes]],
+        approve: Callable[[Names, Facts | None], None],
+    ) -> tuple[Facts, bool]:
+        """Write at the end of a file."""
+        with self._turn, self._jail.place(path) as place:
+            return changes.append(place, compose, approve, LocalFile)
 
     def remove_leftovers(self, seconds: float) -> bool:
         """Search the whole tree, some time at a time. Raises BaseUnavailable."""
@@ -157,41 +170,6 @@ class LocalFilesystem:
             self._search = None
 
 
-def _remove_folder(place: Place) -> None:
-    try:
-        os.rmdir(place.name, dir_fd=place.folder)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        inner = os.open(place.name, FOLDER | os.O_RDONLY, dir_fd=place.folder)
-        try:
-            remove_in(inner)
-        finally:
-            os.close(inner)
-        os.rmdir(place.name, dir_fd=place.folder)
-
-
-def _sync_folder(place: Place, file: int | None = None) -> None:
-    """Make a change of names durable.
-
-    A folder that may be written but not read can't be opened for that; then the file itself is
-    synced again, which on the journaling file systems takes its name along.
-    """
-    try:
-        folder = os.open(b".", FOLDER | os.O_RDONLY, dir_fd=place.folder)
-    except PermissionError:
-        if file is not None:
-            os.fsync(file)
-        return
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        if error.errno not in _CANNOT_SYNC:
-            raise
-    finally:
-        os.close(folder)
-
-
 class LocalFile:
     """A file opened for reading."""
 
@@ -199,7 +177,7 @@ class LocalFile:
         self._file = file
         try:
             facts = facts_of(os.fstat(file))
-            _require_file(facts)
+            require_file(facts)
             if facts.size > _SEQUENTIAL_FROM and hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(file, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         except BaseException:
@@ -301,13 +279,13 @@ class LocalPendingFile:
         with self._turn:
             existing = self._look()
             approve(existing)
-            if existing is not None or not self._link():
+            if existing is not None or not link_into(self._place.folder, self._name, self._place):
                 existing = self._look()
                 approve(existing)
                 self._rename()
         self._hidden = False
         facts = facts_of(os.fstat(self._file))
-        _sync_folder(self._place, self._file)
+        sync_folder(self._place, self._file)
         self._close()
         return facts, existing is None
 
@@ -331,7 +309,7 @@ class LocalPendingFile:
         except FileNotFoundError:
             return None
         facts = facts_of(status)
-        _require_file(facts)
+        require_file(facts)
         if not os.access(place.name, os.W_OK, dir_fd=place.folder, effective_ids=True):
             raise PermissionError(errno.EACCES, "the file is not writable")
         self._mode = stat.S_IMODE(status.st_mode) & 0o777
@@ -345,26 +323,6 @@ class LocalPendingFile:
             with contextlib.suppress(PermissionError):
                 os.fchown(self._file, *self._owner)
         os.fchmod(self._file, self._mode)
-
-    def _link(self) -> bool:
-        """Take an empty place, never replacing what appears there. False: it must be renamed."""
-        folder = self._place.folder
-        try:
-            os.link(
-                self._name,
-                self._place.name,
-                src_dir_fd=folder,
-                dst_dir_fd=folder,
-                follow_symlinks=False,
-            )
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno in _CANNOT_LINK:
-                return False
-            raise
-        os.unlink(self._name, dir_fd=folder)
-        return True
 
     def _rename(self) -> None:
         folder = self._place.folder

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from threading import Event
 from typing import Final
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
@@ -24,23 +26,29 @@ from .answers import (
     precondition_failed,
     validator_fields,
 )
+from .appending import PendingAppend
 from .calls import (
+    MAX_CHANGE,
+    Change,
     ListParameters,
+    boolean,
     content_length,
     operation_of,
     parameters_of,
     path_of,
     refuse_partial,
 )
+from .changing import Changing
 from .conditions import Conditions, Verdict
 from .confinement import Names
+from .csvrows import MAX_BODY, composed, decode_row
 from .filesystem import BaseUnavailable, Facts, Filesystem, Kind, PendingFile
 from .reading import FileBody
 from .selection import Ask, Selection
 from .settings import OPERATIONS, FilesSettings
 from .threads import ThreadPool, Threads
 from .transfers import Transfers
-from .writing import Upload, expected_digest, too_large
+from .writing import ExpectedDigest, Upload, expected_digest, too_large
 
 log = Logger()
 
@@ -79,11 +87,13 @@ class FilesService:
         self._settings = settings
         self._filesystem = filesystem
         self._access = Access(settings, filesystem)
+        self._changing = Changing(self._access)
         self._threads = Threads(reactor, pool)
         self._transfers = Transfers()
         self._now = now
         self._closing = False
-        self._searched = "write" not in self.operations  # else nothing of ours can lie there
+        # Else nothing of ours can lie there.
+        self._searched = not {"write", "copy"} & set(self.operations)
         self._search: Deferred[None] | None = None
 
     def operation(self, request: Request) -> str:
@@ -104,7 +114,17 @@ class FilesService:
             return await self._write(request, path)
         if operation == "delete":
             return await self._delete(request, path)
+        if operation == "append":
+            return await self._append(request, path)
+        if operation == "csv":
+            return await self._csv(request, path)
+        if operation in ("move", "copy"):
+            return await self._move_or_copy(request, operation)
         parameters_of(request)
+        if operation == "folders":
+            require_name(path, "made")
+            made = await self._threads.run(self._changing.thd_make_folders, path)
+            return Response(201 if made else 204, (("content-length", "0"),) if made else ())
         if operation == "stat":
             found = await self._threads.run(self._access.thd_stat, path)
             return json_response(request, entry(path, found.facts))
@@ -189,18 +209,84 @@ class FilesService:
 
         beginning = self._threads.start(self._access.thd_begin, path, conditions)
         pending = await self._threads.acquire(_discard, beginning)
-        upload = Upload(
-            self._threads, self._transfers, pending, path, length, limit, digest, approve
-        )
+        upload = self._upload(pending, path, length, digest, approve)
         facts, new = await upload.receive(request.body)
         fields = validator_fields(facts.validators, self._now())
         return Response(201, (*fields, ("content-length", "0"))) if new else Response(204, fields)
 
-    async def _delete(self, request: Request, path: Names) -> Response:
+    def _upload(
+        self,
+        pending: PendingFile,
+        path: Names,
+        length: int | None,
+        digest: ExpectedDigest | None,
+        approve: Callable[[Facts | None], None],
+    ) -> Upload:
+        limit = self._settings.policy.max_bytes
+        return Upload(self._threads, self._transfers, pending, path, length, limit, digest, approve)
+
+    async def _append(self, request: Request, path: Names) -> Response:
         parameters_of(request)
+        require_name(path, "appended to")
+        refuse_partial(request)
+        conditions = Conditions.of(request.headers)
+        digest = expected_digest(request.header("content-digest"))
+        length = content_length(request)
+        self._access.approve(path, Kind.FILE)
+
+        def approve(existing: Facts | None) -> None:
+            check_unchanged(path, conditions, existing)
+
+        pending = PendingAppend(self._changing, path)
+        upload = self._upload(pending, path, length, digest, approve)
+        return self._changed(request, path, *await upload.receive(request.body))
+
+    async def _csv(self, request: Request, path: Names) -> Response:
+        parameters_of(request)
+        require_name(path, "appended to")
+        conditions = Conditions.of(request.headers)
+        self._access.approve(path, Kind.FILE)
+        row = decode_row(await request.body.read(MAX_BODY))
+
+        def approve(existing: Facts | None) -> None:
+            check_unchanged(path, conditions, existing)
+
+        appended = await self._threads.run(
+            self._changing.thd_append, path, partial(composed, row, path), approve
+        )
+        request.usage.rows = 1
+        return self._changed(request, path, *appended)
+
+    async def _move_or_copy(self, request: Request, operation: str) -> Response:
+        parameters_of(request)
+        conditions = Conditions.of(request.headers)
+        change = Change.of(await request.body.read(MAX_CHANGE), windows=WINDOWS)
+        if operation == "move":
+            facts = await self._threads.run(self._changing.thd_move, change, conditions)
+            return self._changed(request, change.target, facts, new=False)
+        stop = Event()
+        copying = self._threads.start_stoppable(
+            stop, self._changing.thd_copy, change, conditions, stop
+        )
+        return self._changed(request, change.target, *await copying.result())
+
+    @staticmethod
+    def _changed(request: Request, path: Names, facts: Facts, new: bool) -> Response:
+        answer = json_response(request, entry(path, facts))
+        return evolve(answer, status=201) if new else answer
+
+    async def _delete(self, request: Request, path: Names) -> Response:
+        recursive = boolean(parameters_of(request, "recursive"), "recursive")
         require_name(path, "removed")
+        conditions = Conditions.of(request.headers)
         self._access.approve(path, None)
-        await self._threads.run(self._access.thd_remove, path, Conditions.of(request.headers))
+        if recursive:
+            stop = Event()
+            await self._threads.start_stoppable(
+                stop, self._changing.thd_remove_tree, path, conditions, stop
+            ).result()
+        else:
+            await self._threads.run(self._access.thd_remove, path, conditions)
         return Response(204)
 
     async def _begin_search(self) -> None:

@@ -7,7 +7,9 @@ from typing import Final
 
 from attrs import field, frozen
 
-OPERATIONS: Final = ("test", "read", "write", "delete", "list", "stat")
+OPERATIONS: Final = (
+    "test", "read", "write", "delete", "list", "stat", "append", "move", "copy", "folders", "csv",
+)  # fmt: skip
 """Every operation of the service, in the order the catalogue shows them."""
 
 
