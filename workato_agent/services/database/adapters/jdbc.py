@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Lock
 from typing import Any, ClassVar, Final
 
 from attrs import define, field, frozen
@@ -15,6 +15,7 @@ from workato_tunnel.problems import Problem
 
 from ..settings import DatabasePolicy, JdbcSettings
 from ..statements import GENERIC, MSSQL, MYSQL, ORACLE, POSTGRESQL, SQLITE, Dialect
+from .attempts import Attempts
 from .jdbc_connection import JdbcConnection
 from .jdbc_errors import address, connect_problem, fault
 from .jdbc_parameters import Setters
@@ -30,7 +31,6 @@ _DIALECTS: Final[Mapping[str, Dialect]] = {
     "jtds": MSSQL,
     "oracle": ORACLE,
 }
-_MOST_HANGING: Final = 4
 _JARS: Final = Path("/usr/share/java")
 
 
@@ -83,14 +83,6 @@ def _own_properties(scheme: str, seconds: float) -> dict[str, str]:
     return {}
 
 
-@define
-class _Attempt:
-    ended: Event = field(factory=Event)
-    connection: Any = None
-    error: Exception | None = None
-    abandoned: bool = False
-
-
 @define(eq=False)
 class JdbcDriver:
     """See :class:`~.driver.Driver`. One for each profile: its driver's classes are its own."""
@@ -102,8 +94,11 @@ class JdbcDriver:
     _jvm: Jvm
     _driver: Any = field(default=None, init=False)
     _loader: Any = field(default=None, init=False)
-    _hanging: int = field(default=0, init=False)
+    _attempts: Attempts[Any] = field(init=False)
     _lock: Lock = field(factory=Lock, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._attempts = Attempts(address(self._settings))
 
     @classmethod
     def build(
@@ -194,60 +189,33 @@ class JdbcDriver:
     def _thd_connect(self, jpype: Any, driver: Any, loader: Any) -> Any:
         """Connect, in a thread that is left behind if it takes too long: nothing can end it."""
         settings = self._settings
-        with self._lock:
-            hanging = self._hanging
-        if hanging >= _MOST_HANGING:
-            raise Problem(
-                "target_unreachable",
-                f"{address(settings)}: {hanging} earlier attempts to connect still hang",
-                hint="the driver knows no time-out of its own: see its manual for a property, "
-                "and check host, port and firewalls",
-            )
-        attempt = _Attempt()
-        thread = Thread(
-            target=self._thd_attempt, args=(jpype, driver, loader, attempt), daemon=True
-        )
-        with self._lock:
-            self._hanging += 1
-        thread.start()
-        # The driver's own time-out, which knows more, comes first where it has one.
-        ended = attempt.ended.wait(settings.connect_timeout + 1.0)
-        with self._lock:
-            attempt.abandoned = not attempt.ended.is_set()
-        if not ended and attempt.abandoned:
-            raise Problem(
-                "target_unreachable",
-                f"{address(settings)}: no connection within {settings.connect_timeout:g} s",
-                hint="check the URL's host and port and the firewalls between the agent and it",
-            )
-        if isinstance(attempt.error, jpype.JException):
-            raise connect_problem(fault(attempt.error), settings) from None
-        if attempt.error is not None:
-            raise attempt.error
-        if attempt.connection is None:
+        thread = jpype.JClass("java.lang.Thread")
+
+        def connect() -> Any:
+            try:
+                # Some drivers look for their parts by way of it.
+                thread.currentThread().setContextClassLoader(loader)
+                return driver.connect(settings.url, self._properties(jpype))
+            finally:
+                thread.detach()
+
+        def close(late: Any) -> None:
+            late.close()
+            thread.detach()
+
+        try:
+            # The driver's own time-out, which knows more, comes first where it has one.
+            connection = self._attempts.thd_within(settings.connect_timeout + 1.0, connect, close)
+        except jpype.JException as error:
+            raise connect_problem(fault(error), settings) from None
+        if connection is None:
             raise Problem(
                 "target_wrong_type",
                 f"the driver {settings.driver_class} doesn't accept the profile's URL "
                 f"(jdbc:{self.scheme}:…)",
                 hint="check url and driverClass: they belong together",
             )
-        return attempt.connection
-
-    def _thd_attempt(self, jpype: Any, driver: Any, loader: Any, attempt: _Attempt) -> None:
-        thread = jpype.JClass("java.lang.Thread")
-        try:
-            # Some drivers look for their parts by way of it.
-            thread.currentThread().setContextClassLoader(loader)
-            attempt.connection = driver.connect(self._settings.url, self._properties(jpype))
-        except Exception as error:  # noqa: BLE001 - told by the thread that waits
-            attempt.error = error
-        with self._lock:
-            self._hanging -= 1
-            attempt.ended.set()
-            late = attempt.connection if attempt.abandoned else None
-        if late is not None:
-            late.close()
-        thread.detach()
+        return connection
 
     def _properties(self, jpype: Any) -> Any:
         properties = jpype.JClass("java.util.Properties")()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -18,6 +19,7 @@ from ..settings import JdbcSettings
 from ..statements import Batch, Dialect, Kind, Statement, TableName, outline, tokens
 from .base import Params, read_only_problem
 from .jdbc_calls import thd_call
+from .control import control_problem, several_problem
 from .jdbc_catalogue import thd_shape, thd_tables
 from .jdbc_errors import Fault, fault, statement_problem
 from .jdbc_load import thd_load
@@ -36,7 +38,6 @@ _FIRST_ROWS: Final = 32
 _MOST_ROWS: Final = 5000
 _BUFFER: Final = 512 * 1024
 _MOST_ARRAYS: Final = 100
-_CONTROL: Final = frozenset(("commit", "rollback", "abort", "savepoint", "release"))
 # Statements that leave nothing behind on their connection.
 _TRACELESS: Final = frozenset(
     ("select", "with", "values", "insert", "update", "delete", "merge", "show", "explain")
@@ -201,25 +202,9 @@ class JdbcConnection:
         """Refuse what would end the agent's own transaction, and what read_only doesn't allow."""
         shape = outline(sql, self.dialect)
         if shape.several:
-            raise Problem(
-                "query_failed",
-                "cannot run more than one statement in a call",
-                hint="send one statement, or open a session for several in one transaction",
-            )
-        words = shape.words
-        if (
-            shape.first in _CONTROL
-            or (shape.first in ("begin", "end") and not {"begin", "end"} <= words)
-            or (shape.first == "start" and "transaction" in words)
-            or (shape.first == "prepare" and "transaction" in words)
-            or (shape.first == "set" and "autocommit" in words)
-        ):
-            raise Problem(
-                "policy_denied",
-                f"{shape.first} is not allowed: every call is a transaction of its own",
-                hint="open a session to do several things in one transaction",
-                extra={"rule": "transaction"},
-            )
+            raise several_problem()
+        if (problem := control_problem(shape)) is not None:
+            raise problem
         if not self._writing and (why := reason(sql, self.dialect, "jdbc")) is not None:
             raise read_only_problem(why)
         if shape.first not in _TRACELESS or any(trace in sql.lower() for trace in _TRACES):
@@ -425,4 +410,4 @@ def described(data: Any) -> list[ColumnReading]:
 
 def counted(counts: Any) -> int:
     """The rows that a batch has changed; a driver that says no more than "done" means one."""
-    return sum(count if count >= 0 else 1 for count in memoryview(counts).tolist())
+    return sum(count if count >= 0 else 1 for count in array("i", memoryview(counts).tobytes()))

@@ -202,8 +202,8 @@ _KINDS: Final[tuple[tuple[str, str, str], ...]] = (
     ),
     (
         (
-            r"javax\.net\.ssl\.|java\.security\.cert\.|CertPathValidator|unable to find valid certif|"
-            r"does not support SSL|SSL error|[Ss]sl handshake"
+            r"javax\.net\.ssl\.|java\.security\.cert\.|CertPathValidator|"
+            r"unable to find valid certif|does not support SSL|SSL error|[Ss]sl handshake"
         ),
         "target_tls_failed",
         "check the server's certificate, the driver's TLS properties and its trust store",

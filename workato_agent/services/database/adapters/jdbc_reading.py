@@ -266,11 +266,14 @@ class _Java:
             form = form.bindTo(pattern).asType(self.type(self.object, self.object))
             found = self.handles.filterReturnValue(found, self.or_null(form))
         # Not every driver knows java.time, and not every value has its place there.
+        return self._or_text(found, index)
+
+    def _or_text(self, handle: Any, index: int) -> Any:
+        """The handle; the driver's own text where it throws."""
+        throwable = self.cls("java.lang.Throwable")
         text = self.get("getString", "java.lang.String", index)
-        text = self.dropping(
-            text.asType(self.type(self.object, self.result)), 0, self.cls("java.lang.Throwable")
-        )
-        return self.handles.catchException(found, self.cls("java.lang.Throwable"), text)
+        text = self.dropping(text.asType(self.type(self.object, self.result)), 0, throwable)
+        return self.handles.catchException(handle, throwable, text)
 
     def _decimal(self, index: int) -> Any:
         kind = self.cls("java.math.BigDecimal")
@@ -279,9 +282,8 @@ class _Java:
         is_one = self.virtual(self.cls("java.lang.Class"), "isInstance", self.boolean, self.object)
         same = self.handles.identity(self.object)
         chosen = self.handles.guardWithTest(is_one.bindTo(kind), plain, same)
-        return self.handles.filterReturnValue(
-            self.get("getObject", "java.lang.Object", index), chosen
-        )
+        found = self.get("getObject", "java.lang.Object", index)
+        return self._or_text(self.handles.filterReturnValue(found, chosen), index)
 
     def _base64(self, index: int) -> Any:
         byte_array = self._jpype.JArray(self._jpype.JByte).class_

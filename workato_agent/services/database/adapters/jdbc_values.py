@@ -53,10 +53,14 @@ _DECIMALS_OF_ITS_OWN: Final = 1000
 
 @frozen
 class ColumnReading:
-    """A column, how Java is asked for it, and whether its digits are limited."""
+    """A column and how Java is asked for it.
+
+    :ivar zoned: an array whose elements, for lack of a better class, come as bare instants.
+    """
 
     column: Column
     reading: Reading
+    zoned: bool = False
 
 
 def column_reading(
@@ -73,10 +77,11 @@ def column_reading(
     elif _UNSIGNED.match(named):
         kind, reading = "integer", "text"
     elif named == "bit" and precision > 1:
-        kind, reading = ("bytes", "bytes") if java_type != 12 else ("string", "text")
+        # PostgreSQL's are text of 0 and 1, and MySQL's, which writes them in capitals, bytes.
+        kind, reading = ("string", "text") if type_name == "bit" else ("bytes", "bytes")
     if kind == "decimal" and 0 < precision < _DECIMALS_OF_ITS_OWN and 0 <= scale <= precision:
         return ColumnReading(Column(name, kind, precision=precision, scale=scale), reading)
-    return ColumnReading(Column(name, kind), reading)
+    return ColumnReading(Column(name, kind), reading, zoned=named == "_timestamptz")
 
 
 Change = Callable[[Sequence[Any]], Sequence[Any]]
@@ -114,6 +119,8 @@ def _change(each: ColumnReading, form: ValueForm) -> Change | None:
     if kind == "json":
         return _every(_json) if form == "json" else None
     if kind == "array":
+        if each.zoned:
+            return _every(_instants)
         return _every(lambda value: _array(value, native=form == "native"))
     single = _SINGLE.get(kind)
     return None if single is None else _every(single)
@@ -235,6 +242,18 @@ def _json(text: str) -> object:
 def _array(value: Any, *, native: bool) -> object:
     """A Java array, of any depth, as lists."""
     return [_element(each, native=native) for each in value]
+
+
+def _instants(value: Any) -> object:
+    """An array of ``java.sql.Timestamp``, which are points in time."""
+    return [
+        None
+        if each is None
+        else _instants(each)
+        if str(each.getClass().getName()).startswith("[")
+        else _moment(str(each.toInstant().toString()))
+        for each in value
+    ]
 
 
 def wire_value(value: Any, kind: ColumnType) -> object:
