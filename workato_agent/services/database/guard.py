@@ -13,7 +13,11 @@ from attrs import frozen
 
 from workato_tunnel.problems import Problem
 
+from .guard_lexis import PRODUCTS
+from .guard_patterns import NotListed, Patterns, Reference, fold
 from .guard_readonly import call_reason, reason
+from .guard_tables import Refused, check
+from .parameters import Number
 from .settings import DatabasePolicy
 from .statements import Dialect, Statement, TableName
 
@@ -31,11 +35,25 @@ class Guard:
     _policy: DatabasePolicy
     _product: str
     _dialect: Dialect
+    _patterns: Patterns | None = None
 
     @classmethod
-    def of(cls, policy: DatabasePolicy, product: str, dialect: Dialect) -> Self:
-        """The guard of a profile: its policy, and its adapter's ``type`` and ``dialect``."""
-        return cls(policy, product, dialect)
+    def of(
+        cls, policy: DatabasePolicy, product: str, dialect: Dialect, database: str | None = None
+    ) -> Self:
+        """The guard of a profile: its policy, and its adapter's ``type`` and ``dialect``.
+
+        ``database``: the profile's, where tables without a schema are in it (MySQL). Raises
+        ValueError for ``tables`` of a database of which it isn't known how it reads statements.
+        """
+        if policy.tables is None:
+            return cls(policy, product, dialect)
+        reads = policy.dialect or product
+        if reads not in PRODUCTS:
+            raise ValueError(
+                f"policy.tables: name the database's SQL in policy.dialect ({', '.join(PRODUCTS)})"
+            )
+        return cls(policy, product, dialect, Patterns.of(policy.tables, reads, database))
 
     def check_statement(self, statement: Statement, operation: str) -> None:
         """A statement, bound to its values, also one of a session.
@@ -51,24 +69,65 @@ class Guard:
             )
         if self._policy.read_only:
             self._deny_writing(reason(statement.sql, self._dialect, self._product))
+        if self._patterns is not None and operation != NAMED:
+            self._check_tables(statement, self._patterns)
 
     def check_table(self, table: TableName, operation: str) -> None:
         """A table that ``load`` writes or ``schema`` shows."""
         if operation == "load" and self._policy.read_only:
             self._deny_writing("load writes")
+        if not self.shows(table):
+            raise self._not_listed(str(table))
 
     def check_procedure(self, procedure: TableName) -> None:
         """A procedure or function that ``call`` runs."""
         if self._policy.read_only:
             self._deny_writing(call_reason(procedure, self._product))
+        if self._patterns is not None:
+            raise _denied(
+                "tables",
+                f"{procedure} can't be called: it is not known which tables it touches",
+                "the profile's policy lists tables: ask for a named query that makes this call",
+            )
 
     def shows(self, table: TableName) -> bool:
         """Whether the list of tables may name this one."""
-        return True
+        if self._patterns is None:
+            return True
+        product = self._patterns.product
+        schema = None if table.schema is None else fold(table.schema, product, quoted=True)
+        name = fold(table.name, product, quoted=True)
+        return self._patterns.covers(Reference(None, schema, name))
 
     def slow(self, statement: Statement) -> bool:
         """Whether the check of a statement is better run in a thread."""
         return len(statement.sql) > 4096
+
+    def _check_tables(self, statement: Statement, patterns: Patterns) -> None:
+        rendered = statement.render(_stand_in)
+        try:
+            check(rendered.sql, patterns.product, patterns)
+        except NotListed as refusal:
+            raise self._not_listed(str(refusal.table)) from None
+        except Refused as refusal:
+            extra: dict[str, object] = {"rule": "tables"}
+            if refusal.offset is not None:
+                extra["position"] = rendered.caller_position(refusal.offset + 1)
+            raise Problem(
+                "policy_denied",
+                f"the statement can't be checked against the tables of the policy: {refusal}",
+                hint="the profile's policy lists tables, and what can't be understood is refused",
+                extra=extra,
+            ) from None
+
+    def _not_listed(self, table: str) -> Problem:
+        allowed = ", ".join(self._policy.tables or ())
+        qualify = "" if "." in table else "; a table is named with its schema, as in the policy"
+        return _denied(
+            "tables",
+            f"the table {table} is not among those that the policy lists",
+            f"the profile's policy lists {allowed}{qualify}",
+        )
 
     def _deny_writing(self, why: str | None) -> None:
         if why is not None:
@@ -77,3 +136,12 @@ class Guard:
 
 def _denied(rule: str, detail: str, hint: str) -> Problem:
     return Problem("policy_denied", detail, hint=hint, extra={"rule": rule})
+
+
+def _stand_in(value: object) -> str:
+    """What stands for a parameter's value: something of its kind, apart from what is around it."""
+    if value is None:
+        return " NULL "
+    if isinstance(value, bool):
+        return " TRUE "
+    return " 0 " if isinstance(value, (int, Number)) else " '' "

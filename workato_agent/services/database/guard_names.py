@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-POSTGRESQL_ACTIONS: Final = frozenset(
+
+def listed(names: str) -> frozenset[str]:
+    """The names in a text, with white space between them."""
+    return frozenset(names.split())
+
+
+POSTGRESQL_ACTIONS: Final = listed(
     """
     binary_upgrade_create_empty_extension binary_upgrade_set_missing_value
     binary_upgrade_set_record_init_privs
@@ -51,10 +57,10 @@ POSTGRESQL_ACTIONS: Final = frozenset(
     query_to_xml query_to_xml_and_xmlschema query_to_xmlschema schema_to_xml
     schema_to_xml_and_xmlschema table_to_xml table_to_xml_and_xmlschema ts_rewrite ts_stat
     xpath_table crosstab crosstab2 crosstab3 crosstab4 crosstabn connectby
-    """.split()  # noqa: SIM905 - a list of names is easier to read without quotes
+    """
 )
 
-POSTGRESQL_HARMLESS: Final = frozenset(
+POSTGRESQL_HARMLESS: Final = listed(
     """
     pg_available_extension_versions pg_available_extensions pg_backend_pid pg_blocking_pids
     pg_char_to_encoding pg_client_encoding pg_collation_for pg_collation_is_visible
@@ -77,10 +83,10 @@ POSTGRESQL_HARMLESS: Final = frozenset(
     pg_timezone_names pg_total_relation_size pg_trigger_depth pg_type_is_visible pg_typeof
     pg_visible_in_snapshot pg_wal_lsn_diff pg_xact_commit_timestamp pg_xact_status
     lo_get lo_tell lo_tell64
-    """.split()  # noqa: SIM905
+    """
 )
 
-MYSQL_ACTIONS: Final = frozenset(
+MYSQL_ACTIONS: Final = listed(
     """
     get_lock release_lock release_all_locks is_used_lock is_free_lock load_file benchmark
     master_pos_wait master_gtid_wait source_pos_wait wait_for_executed_gtid_set
@@ -92,7 +98,7 @@ MYSQL_ACTIONS: Final = frozenset(
     group_replication_switch_to_multi_primary_mode spider_direct_sql spider_bg_direct_sql
     spider_copy_tables spider_flush_table_mon_cache http_get http_post
     keyring_key_generate keyring_key_remove keyring_key_store
-    """.split()  # noqa: SIM905
+    """
 )
 
 SQLITE_ACTIONS: Final = frozenset(
@@ -109,11 +115,10 @@ UNKNOWN_ACTIONS: Final = (
     POSTGRESQL_ACTIONS
     | MYSQL_ACTIONS
     | SQLITE_ACTIONS
-    | frozenset(
-        # H2, HSQLDB, Derby, Oracle
+    | listed(
         """
         csvwrite csvread file_read file_write link_schema memory_free set_database
         httpuritype dburitype xdburitype currval
-        """.split()  # noqa: SIM905
+        """
     )
 )

@@ -37,6 +37,7 @@ class DatabasePolicy:
     :ivar adhoc: whether callers may send statements of their own, or named ones only.
     :ivar tables: patterns (``schema.table``, ``*`` within a part) of the tables that statements may
         touch; None for all.
+    :ivar dialect: whose SQL it is that ``tables`` is to be read in, where the adapter doesn't tell.
     :ivar statement_timeout: seconds that the database may work on one statement.
     """
 
@@ -46,6 +47,7 @@ class DatabasePolicy:
     statement_timeout: float = 0.0
     adhoc: bool = True
     tables: tuple[str, ...] | None = None
+    dialect: str | None = None
 
 
 @frozen
