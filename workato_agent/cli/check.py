@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from attrs import asdict, frozen
+from attrs import asdict, evolve, frozen
 from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError, gatherResults  # noqa: A004
 
 from workato_tunnel.problems import Problem
@@ -29,7 +29,11 @@ Services = Mapping[str, Mapping[str, ProfileService]]
 
 @frozen
 class Finding:
-    """What the test of one profile showed. ``seconds``: how long it took."""
+    """What the test of one profile showed.
+
+    :ivar seconds: how long it took.
+    :ivar warnings: what should be known although it went well; they don't change the exit status.
+    """
 
     service: str
     profile: str
@@ -39,6 +43,7 @@ class Finding:
     code: str | None = None
     detail: str | None = None
     hint: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class _NoBody:
@@ -55,21 +60,32 @@ class _NoBody:
 
 
 async def check_profiles(
-    services: Services, wanted: Sequence[tuple[str, str]], reactor: Any, timeout: float = TIMEOUT
+    services: Services,
+    config: AgentConfig,
+    wanted: Sequence[tuple[str, str]],
+    reactor: Any,
+    timeout: float = TIMEOUT,
 ) -> list[Finding]:
     """Run the own test of each profile, some at a time, as a caller's GET without a path would."""
     turns = DeferredSemaphore(AT_ONCE)
 
     def one(service: str, profile: str) -> Deferred[Finding]:
-        work = _check(services[service][profile], service, profile, reactor, timeout)
-        return Deferred.fromCoroutine(work)
+        return Deferred.fromCoroutine(tested(service, profile))
+
+    async def tested(service: str, profile: str) -> Finding:
+        finding, facts = await _check(
+            services[service][profile], service, profile, reactor, timeout
+        )
+        if not finding.ok:
+            return finding
+        return evolve(finding, warnings=config.profiles[service][profile].warnings(facts))
 
     return await gatherResults([turns.run(one, *name) for name in wanted], consumeErrors=True)
 
 
 async def _check(
     tested: ProfileService, service: str, profile: str, reactor: Any, timeout: float
-) -> Finding:
+) -> tuple[Finding, Mapping[str, object]]:
     began = time.monotonic()
     request = Request(
         service=service,
@@ -97,7 +113,7 @@ async def _check(
         }
     except Exception as error:  # noqa: BLE001 - one profile's fault must not hide the others
         answer = {"code": "internal_error", "detail": f"{type(error).__name__}: {error}"}
-    return Finding(
+    finding = Finding(
         service,
         profile,
         ok=answer.get("ok") is True,
@@ -107,6 +123,7 @@ async def _check(
         detail=answer.get("detail"),
         hint=answer.get("hint"),
     )
+    return finding, answer
 
 
 async def _answer(tested: ProfileService, request: Request) -> dict[str, Any]:
@@ -180,7 +197,7 @@ async def _build_and_check(
         for service, entries in served.profiles.items()
     }
     try:
-        return await check_profiles(services, wanted, reactor)
+        return await check_profiles(services, config, wanted, reactor)
     finally:
         await served.close()
 
@@ -220,6 +237,8 @@ def _tell(findings: Sequence[Finding]) -> None:
         if finding.ok:
             took = painted(f"{finding.seconds:.2f} s", "dim")
             show(f"{painted('ok', 'good')}      {name:<{width}}  {finding.target or ''}  {took}")
+            for warning in finding.warnings:
+                show(f"{painted('warning', 'doubtful')} {name:<{width}}  {warning}")
         else:
             hint = f" ({finding.hint})" if finding.hint else ""
             reason = f"{finding.code or 'no answer'}: {finding.detail or 'the test failed'}{hint}"

@@ -14,7 +14,7 @@ FAILED: Final = 1
 WRONG_USE: Final = 2
 INTERRUPTED: Final = 130
 
-_COLOURS: Final = {"good": "32", "bad": "31", "dim": "2"}
+_COLOURS: Final = {"good": "32", "bad": "31", "doubtful": "33", "dim": "2"}
 
 
 def show(text: str) -> None:
@@ -33,7 +33,7 @@ def say(text: str) -> None:
 
 
 def painted(text: str, colour: str, stream: TextIO | None = None) -> str:
-    """The text in ``good``, ``bad`` or ``dim``, where somebody looks at a terminal."""
+    """The text in a colour of what it says, where somebody looks at a terminal."""
     stream = stream or sys.stdout
     if not stream.isatty() or "NO_COLOR" in os.environ:
         return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from attrs import frozen
@@ -62,4 +63,11 @@ class ProfileConfig(Model):
 
     def remarks(self) -> tuple[str, ...]:
         """What the operator should know of this profile although it is valid."""
+        return ()
+
+    def warnings(self, facts: Mapping[str, object]) -> tuple[str, ...]:
+        """What the operator should know after a test that went well.
+
+        :param facts: what the service's test found out about the target.
+        """
         return ()

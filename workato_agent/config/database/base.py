@@ -112,6 +112,7 @@ class TlsProfile(DatabaseProfile):
         which ``system`` in the file asks for.
     """
 
+    host: Text = "localhost"
     sslmode: SslMode = "prefer"
     sslrootcert: ConfigPath | None = Field(
         None, validation_alias=AliasChoices("sslrootcert", "ssl_ca")
@@ -148,6 +149,23 @@ class TlsProfile(DatabaseProfile):
         if (self.sslcert is None) != (self.sslkey is None):
             refuse("sslcert and sslkey go together: one of them is missing")
         return self
+
+    def warnings(self, facts: Mapping[str, object]) -> tuple[str, ...]:
+        verified = self.sslmode.startswith("verify")
+        return tls_warnings(
+            self.host, facts, verified, "sslrootcert: the authority of its certificate"
+        )
+
+
+def tls_warnings(
+    host: str, facts: Mapping[str, object], verified: bool, hint: str
+) -> tuple[str, ...]:
+    """What is to be said of a connection over a network, by the ``tls`` that a test reported."""
+    if host == "localhost" or host.startswith(("/", "127.", "::1")) or "tls" not in facts:
+        return ()
+    if not facts["tls"]:
+        return (f"the connection is not encrypted ({hint})",)
+    return () if verified else (f"encrypted, but anybody could be the server ({hint})",)
 
 
 def pem_file(value: Path | None) -> Path | None:

@@ -156,7 +156,6 @@ class MysqlProfile(TlsProfile):
     other_names: ClassVar[tuple[str, ...]] = ("mariadb",)
 
     adapter: Literal["mysql"] = "mysql"
-    host: Text = "localhost"
     port: Port = 3306
     database: Text | None = None
     username: Text = Field(validation_alias=AliasChoices("username", "user"))

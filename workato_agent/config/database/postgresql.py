@@ -99,7 +99,6 @@ class LibpqProfile(TlsProfile):
     :ivar host: a name, an address, or the folder of a Unix socket.
     """
 
-    host: Text = "localhost"
     port: Port = 5432
     database: Text
     username: Text = Field(validation_alias=AliasChoices("username", "user"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
 
@@ -17,7 +18,7 @@ from pydantic import (
 
 from ..fields import ConfigPath, Port, Text, refuse
 from ..secrets import Secret
-from .base import DatabaseProfile, pem_file, url_instead
+from .base import DatabaseProfile, pem_file, tls_warnings, url_instead
 from .odbc import Properties
 from .properties import (
     CLASS,
@@ -218,3 +219,8 @@ class SqlserverProfile(DatabaseProfile):
                 "keep one of the two",
             )
         return self
+
+    def warnings(self, facts: Mapping[str, object]) -> tuple[str, ...]:
+        return tls_warnings(
+            self.host, facts, not self.trust_certificate, "encrypt: true, and ssl_ca"
+        )
