@@ -246,6 +246,6 @@ def _malformed(feed: _Feed, error: BaseException, row: int = 0) -> BaseException
 def _too_large() -> Problem:
     return Problem(
         "payload_too_large",
-        f"a message of the Arrow stream is longer than {MAX_ROW} bytes",
+        f"a message of the Arrow stream is longer than {MAX_ROW} bytes, or this is no Arrow stream",
         hint="write smaller record batches",
     )
