@@ -171,7 +171,7 @@ def _odbc(need: _Need, profile: OdbcProfile) -> Adapter:
 
     user, password = profile.login()
     settings = OdbcSettings(profile.keys(), user, password, profile.timeout)
-    return need.in_threads(OdbcDriver(settings, need.policy))
+    return need.in_threads(OdbcDriver.build(settings, need.policy))
 
 
 def _sqlserver(need: _Need, profile: SqlserverProfile) -> Adapter:
@@ -193,7 +193,7 @@ def _sqlserver(need: _Need, profile: SqlserverProfile) -> Adapter:
         connect_timeout=profile.timeout,
         properties=profile.properties,
     )
-    return need.in_threads(SqlserverDriver(settings, need.policy))
+    return need.in_threads(SqlserverDriver.build(settings, need.policy))
 
 
 def _oracle(need: _Need, profile: OracleProfile) -> Adapter:
@@ -212,7 +212,7 @@ def _oracle(need: _Need, profile: OracleProfile) -> Adapter:
         ca_file=profile.ssl_ca,
         connect_timeout=profile.timeout,
     )
-    return need.in_threads(OracleDriver(settings, need.policy))
+    return need.in_threads(OracleDriver.build(settings, need.policy))
 
 
 def _jdbc(need: _Need, profile: JdbcProfile) -> Adapter:
