@@ -85,6 +85,10 @@ def _policy(profile: DatabaseProfile) -> DatabasePolicy:
         max_rows=rules.max_rows,
         max_bytes=rules.max_bytes,
         statement_timeout=profile.statement_timeout,
+        adhoc=rules.adhoc,
+        tables=None if rules.tables is None else tuple(each.text for each in rules.tables),
+        dialect=rules.dialect,
+        database=profile.database if isinstance(profile, MysqlProfile) else None,
     )
 
 

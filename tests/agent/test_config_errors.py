@@ -92,10 +92,7 @@ class Sections(ConfigTestCase):
         )
 
     def test_rules_that_nobody_would_enforce_are_refused(self) -> None:
-        sqlite = "adapter: sqlite, database: x"
         for text in (
-            f"database: {{a: {{{sqlite}, policy: {{tables: [x]}}}}}}",
-            f"database: {{a: {{{sqlite}, policy: {{adhoc: false}}}}}}",
             "http: {a: {base_url: http://a, policy: {max_bytes: 1}}}",
             "http: {a: {base_url: http://a, auth: {ntlm: x, bearer: y}}}",
         ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Literal
 
 from attrs import frozen
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator
@@ -14,6 +14,7 @@ from pydantic.functional_serializers import PlainSerializer
 from .errors import suggestion
 from .fields import Model, Size, Text, refuse
 from .pathpatterns import PathPattern
+from .tablepatterns import TablePattern
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _MINUTES: Final = 24 * 60
@@ -95,6 +96,18 @@ def _path_pattern(value: object) -> object:
     return value if isinstance(value, PathPattern) else refuse("expected text")
 
 
+def _table_pattern(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return TablePattern.parse(value)
+        except ValueError:
+            refuse(
+                "expected a pattern of table names, in one to three parts",
+                "for example sales.*, orders or '\"Stock\"'",
+            )
+    return value if isinstance(value, TablePattern) else refuse("expected text")
+
+
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
@@ -105,6 +118,9 @@ _sorted = PlainSerializer(sorted, return_type=list[str])
 WindowField = Annotated[Window, PlainValidator(_window, json_schema_input_type=str), _as_text]
 PathPatternField = Annotated[
     PathPattern, PlainValidator(_path_pattern, json_schema_input_type=str), _as_text
+]
+TablePatternField = Annotated[
+    TablePattern, PlainValidator(_table_pattern, json_schema_input_type=str), _as_text
 ]
 Method = Annotated[str, BeforeValidator(_upper), Field(pattern=r"^[A-Z][A-Z0-9_-]{0,31}$")]
 
@@ -135,8 +151,18 @@ class Policy(Model):
         return value
 
 
+SqlDialect = Literal["postgresql", "redshift", "mysql", "sqlite", "sqlserver", "oracle"]
+"""The databases whose statements can be held to ``tables``."""
+
+
 class DatabasePolicy(Policy):
-    """Policy of a database profile. ``max_rows``, ``max_bytes``: the most of one result."""
+    """Policy of a database profile.
+
+    :ivar adhoc: whether callers may send statements of their own; else named queries only.
+    :ivar tables: patterns of the tables that such statements may touch.
+    :ivar dialect: whose SQL they are written in, for ``tables`` of an odbc or jdbc profile.
+    :ivar max_rows: the most rows of one result, ``max_bytes``: the most bytes of them.
+    """
 
     known_operations: ClassVar[tuple[str, ...]] = (
         "query",
@@ -148,12 +174,10 @@ class DatabasePolicy(Policy):
         "queries",
         "sessions",
     )
-    later: ClassVar[Mapping[str, str]] = {
-        "tables": "this version can't limit tables: grant them to the database user instead",
-        "adhoc": "this version has no named queries yet: leave 'execute' out of operations instead",
-    }
-
     read_only: bool = False
+    adhoc: bool = True
+    tables: Annotated[tuple[TablePatternField, ...], Field(min_length=1)] | None = None
+    dialect: SqlDialect | None = None
     max_bytes: Size | None = None
     max_rows: Annotated[int, Field(ge=1)] | None = None
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from ..fields import ConfigPath, Model, PositiveSeconds, Seconds, Text, refuse
-from ..policies import DatabasePolicy
+from ..policies import DatabasePolicy, SqlDialect
 from ..profiles import ProfileConfig
 from .properties import Rules
 from .urls import ADAPTERS
@@ -72,6 +72,20 @@ class DatabaseProfile(ProfileConfig):
             if QUERY_NAME.fullmatch(name) is None:
                 refuse("a query's name is made of A-Z a-z 0-9 _ -", at=name)
         return value
+
+    @model_validator(mode="after")
+    def _dialect_where_it_is_needed(self) -> Self:
+        """``tables`` are found in statements only if it is known what SQL they are."""
+        drivers = self.adapter in ("odbc", "jdbc")
+        if self.policy.dialect is not None and not drivers:
+            refuse(f"policy.dialect is {self.adapter}'s own: remove it", at="policy")
+        if self.policy.tables is not None and drivers and self.policy.dialect is None:
+            refuse(
+                f"policy.tables needs policy.dialect with {self.adapter}",
+                f"one of {', '.join(get_args(SqlDialect))}, by the database behind the driver",
+                at="policy",
+            )
+        return self
 
 
 PROPERTY: Final[Mapping[str, Any]] = {"type": ["string", "number", "boolean"]}

@@ -38,28 +38,25 @@ class Guard:
     _patterns: Patterns | None = None
 
     @classmethod
-    def of(
-        cls, policy: DatabasePolicy, product: str, dialect: Dialect, database: str | None = None
-    ) -> Self:
+    def of(cls, policy: DatabasePolicy, product: str, dialect: Dialect) -> Self:
         """The guard of a profile: its policy, and its adapter's ``type`` and ``dialect``.
 
-        ``database``: the profile's, where tables without a schema are in it (MySQL). Raises
-        ValueError for ``tables`` of a database of which it isn't known how it reads statements.
+        Raises ValueError for ``tables`` of a database of which it isn't known how it reads SQL.
         """
         if policy.tables is None:
             return cls(policy, product, dialect)
-        reads = policy.dialect or product
+        reads = product if product in PRODUCTS else policy.dialect
         if reads not in PRODUCTS:
             raise ValueError(
                 f"policy.tables: name the database's SQL in policy.dialect ({', '.join(PRODUCTS)})"
             )
-        return cls(policy, product, dialect, Patterns.of(policy.tables, reads, database))
+        return cls(policy, product, dialect, Patterns.of(policy.tables, reads, policy.database))
 
     def check_statement(self, statement: Statement, operation: str) -> None:
         """A statement, bound to its values, also one of a session.
 
-        ``operation`` is ``query``, ``execute``, ``batch`` or ``queries`` for a named one. Takes
-        time for a long statement: see :meth:`slow`.
+        ``operation`` is ``query``, ``execute``, ``batch`` or ``queries`` for a named one. See
+        :attr:`parses`.
         """
         if operation != NAMED and not self._policy.adhoc:
             raise _denied(
@@ -99,9 +96,10 @@ class Guard:
         name = fold(table.name, product, quoted=True)
         return self._patterns.covers(Reference(None, schema, name))
 
-    def slow(self, statement: Statement) -> bool:
-        """Whether the check of a statement is better run in a thread."""
-        return len(statement.sql) > 4096
+    @property
+    def parses(self) -> bool:
+        """Whether a check takes so long that it belongs in a thread."""
+        return self._patterns is not None
 
     def _check_tables(self, statement: Statement, patterns: Patterns) -> None:
         rendered = statement.render(_stand_in)

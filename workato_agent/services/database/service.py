@@ -279,7 +279,7 @@ class DatabaseService:
 
     async def _parsed(self, body: Encoded, parse: Callable[[], T]) -> T:
         """Parse on the spot, or in a thread what is large."""
-        if len(body.data) < _LARGE_BODY:
+        if len(body.data) < _LARGE_BODY and not self._guard.parses:
             return parse()
         return await self._threads.run(parse)
 

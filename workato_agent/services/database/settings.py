@@ -38,6 +38,7 @@ class DatabasePolicy:
     :ivar tables: patterns (``schema.table``, ``*`` within a part) of the tables that statements may
         touch; None for all.
     :ivar dialect: whose SQL it is that ``tables`` is to be read in, where the adapter doesn't tell.
+    :ivar database: MySQL's, which tables are in that are named without one; None for none.
     :ivar statement_timeout: seconds that the database may work on one statement.
     """
 
@@ -48,6 +49,7 @@ class DatabasePolicy:
     adhoc: bool = True
     tables: tuple[str, ...] | None = None
     dialect: str | None = None
+    database: str | None = None
 
 
 @frozen
