@@ -309,7 +309,7 @@ class References(ConfigTestCase):
             ("file: empty", "is empty"),
             ("file: binary", "is not UTF-8"),
             ("file: large", "more than 65536 bytes"),
-            ("encrypted: x", "{encrypted: …} is not in this version"),
+            ("encrypted: x", "secret.key: there is no key"),
             ("secret: x", "{secret: …} is not in this version"),
         ):
             path, text = self.only_fault(self.TEXT % reference, {"EMPTY": ""})

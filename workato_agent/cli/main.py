@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..version import VERSION
-from . import check, enrol, run, status, verify_audit
+from . import check, encrypt, enrol, run, status, verify_audit
 from .output import FAILED, INTERRUPTED
 
 COMMANDS: Final = (
     enrol.COMMAND,
     check.COMMAND,
     run.COMMAND,
+    encrypt.COMMAND,
     status.COMMAND,
     verify_audit.COMMAND,
 )

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from .database.jdbc import JdbcProfile
 from .errors import ConfigError, ConfigProblem, Location, dotted, suggestion
 from .fields import Model
-from .options import ConfigOptions, ServerOptions
+from .options import DEFAULT_IDENTITY, ConfigOptions, ServerOptions
 from .profiles import ProfileConfig
 from .schema import AgentConfig
 from .secrets import References, Secret
@@ -116,11 +116,23 @@ class _Loader:
         )
 
     def resolve(self, value: dict[str, object]) -> dict[str, object]:
-        resolved = {name: self.references.resolve(value[name], (name,)) for name in value}
+        resolved = dict(value)
+        # The gateway's section first: it says where the key for encrypted texts is.
+        for name in sorted(value, key=lambda name: name != "gateway"):
+            if name != "gateway" and self.references.identity is None:
+                self.references.identity = self.identity(resolved.get("gateway"))
+            resolved[name] = self.references.resolve(value[name], (name,))
         for location, message, hint in self.references.problems:
             self.failed_references.add(location)
             self.add(location, message, hint)
         return resolved
+
+    def identity(self, gateway: object) -> Path:
+        """The identity folder as far as it can be told before the section is validated."""
+        stated = gateway.get("identity") if isinstance(gateway, dict) else None
+        if not isinstance(stated, str):
+            return DEFAULT_IDENTITY
+        return self.references.folder / Path(stated).expanduser()
 
     def check_classpath(self, server: object, profiles: Profiles) -> None:
         """A missing jar is a fault where a driver may be in it.
@@ -318,7 +330,7 @@ _EXPECTED: Final = {
     "string_pattern_mismatch": "expected a name",
     "too_short": "expected at least {min_length} entry",
     "path_type": "expected a path",
-    "secret": "expected text, {{env: NAME}} or {{file: PATH}}",
+    "secret": "expected text or a reference such as {{env: NAME}}",
 }
 
 

@@ -1,6 +1,7 @@
 """Values that never show, and where they come from.
 
-Any value of the file may be written as a reference: ``{env: NAME}`` or ``{file: PATH}``.
+Any value of the file may be written as a reference: ``{env: NAME}``, ``{file: PATH}`` or
+``{encrypted: '…'}``.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ import hmac
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from attrs import Factory, define
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from .errors import Location
+
+if TYPE_CHECKING:
+    from ..identity.sealing import SealingKey
 
 MAX_SECRET: Final = 64 * 1024
 _SOURCES: Final = frozenset({"env", "file", "encrypted", "secret"})
@@ -77,7 +81,7 @@ class Secret:
             return value
         if isinstance(value, str):
             return cls(value)
-        raise PydanticCustomError("secret", "expected text, {{env: NAME}} or {{file: PATH}}")
+        raise PydanticCustomError("secret", "expected text or a reference such as {{env: NAME}}")
 
 
 @define
@@ -87,6 +91,7 @@ class References:
     ``texts`` keeps every text that came out of one, so that no error and no hash shows it.
 
     :ivar folder: what relative paths start from.
+    :ivar identity: the folder of the key that opens encrypted texts; set once it is known.
     """
 
     folder: Path
@@ -94,6 +99,8 @@ class References:
     problems: list[tuple[Location, str, str | None]] = Factory(list)
     texts: set[str] = Factory(set)
     places: set[Location] = Factory(set)
+    identity: Path | None = None
+    _key: SealingKey | None = None
 
     def resolve(self, value: object, at: Location = ()) -> object:
         """The value with its references replaced by what they stand for.
@@ -125,12 +132,29 @@ class References:
             return text
         if source == "file":
             return self._from_file(target, at)
+        if source == "encrypted":
+            return self._opened(target, at)
         self._fail(
             at,
             f"{{{source}: …}} is not in this version",
-            "write {env: NAME} or {file: PATH} instead",
+            "write {env: NAME}, {file: PATH} or {encrypted: '…'} instead",
         )
         return ""
+
+    def _opened(self, target: str, at: Location) -> str:
+        if self.identity is None:
+            self._fail(at, "the gateway section can hold no encrypted text", None)
+            return ""
+        # Imported here: only who has encrypted texts pays for the cipher.
+        from ..identity.sealing import SealError, SealingKey  # noqa: PLC0415
+
+        try:
+            if self._key is None:
+                self._key = SealingKey.load(self.identity)
+            return self._key.open(target)
+        except SealError as error:
+            self._fail(at, str(error), "make it anew with workato-agent encrypt")
+            return ""
 
     def _from_file(self, target: str, at: Location) -> str:
         if credentials := self.environ.get("CREDENTIALS_DIRECTORY"):
