@@ -18,7 +18,7 @@ from tests.support.audits import a_chain, lines_of
 from tests.support.commands import ROOT, run_apart, run_here
 from workato_agent.status import StatusSocket
 
-COMMANDS = ("enrol", "check", "run", "status", "verify-audit")
+COMMANDS = ("enrol", "check", "run", "encrypt", "status", "verify-audit")
 
 
 class Everywhere(SynchronousTestCase):
