@@ -41,6 +41,8 @@ def request(
     accept: str | None = None,
     headers: tuple[tuple[str, str], ...] = (),
     deadline: float = 1e12,
+    query: str = "",
+    caller: str = "tester",
 ) -> Request:
     """A call; ``body`` is encoded as JSON unless it is bytes."""
     data = (
@@ -53,10 +55,10 @@ def request(
         profile="test",
         method=method,
         path=path,
-        query="",
+        query=query,
         headers=headers,
         body=WholeBody(data),
-        caller="tester",
+        caller=caller,
         deadline=deadline,
         trace="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         request_id="request-1",
