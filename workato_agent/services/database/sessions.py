@@ -128,9 +128,11 @@ class Sessions:
     def released(self, entry: OpenSession) -> None:
         """A call that used the session is over."""
         entry.busy = False
+        if self._open.get(entry.id) is not entry:
+            return
         if entry.session.ended:
             self._forget(entry)
-        elif self._open.get(entry.id) is entry:
+        else:
             self._wait(entry)
 
     async def end(self, identifier: str, owner: str) -> None:
