@@ -124,25 +124,28 @@ class DatabaseContract(TestCase):
 
     async def table(self, name: str, columns: str) -> None:
         """Make a table; it is dropped after the test."""
-        caller = self.caller()
-        await caller.execute(f"drop table if exists {name}")
-        await caller.execute(f"create table {name} ({columns})")
-        self.addCleanup(
-            lambda: Deferred.fromCoroutine(self._dropped(f"drop table if exists {name}"))
-        )
+        drop = f"drop table if exists {name}"
+        await self.run_all([drop, f"create table {name} ({columns})"])
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.run_all([drop])))
 
     async def run_all(self, statements: Sequence[str]) -> None:
-        """Run statements of the test's own."""
-        caller = self.caller()
-        for sql in statements:
-            await caller.execute(sql)
-
-    async def _dropped(self, sql: str) -> None:
+        """Run statements of the test's own, on a connection of their own."""
         adapter = self.subject.adapter(DatabasePolicy(), PoolSettings())
         try:
-            await adapter.execute(bind(sql, None, adapter.dialect), Output(NativeWriter()))
+            for sql in statements:
+                await self.run_on(adapter, sql)
         finally:
             await adapter.close()
+
+    async def count(self, table: str) -> int:
+        """A table's rows, as another connection sees them."""
+        adapter = self.subject.adapter(DatabasePolicy(), PoolSettings())
+        try:
+            rows, _columns = await self.read(adapter, f"select count(*) from {table}")
+        finally:
+            await adapter.close()
+        (count,) = rows[0]
+        return int(str(count))
 
     async def read(
         self, work: Work, sql: str, params: Sequence[object] | Mapping[str, object] | None = None
@@ -168,12 +171,6 @@ class DatabaseContract(TestCase):
     def dialect(self) -> Any:
         """How the adapter's SQL is scanned."""
         return self.subject.adapter(DatabasePolicy(), PoolSettings()).dialect
-
-    async def count(self, table: str) -> int:
-        """A table's rows, as another connection sees them."""
-        answer = await self.caller().query(f"select count(*) from {table}")
-        count: int = answer.rows[0][0]
-        return count
 
     def load(
         self,

@@ -16,7 +16,6 @@ from tests.support.database import typed
 from workato_agent.services.database.results import ColumnType
 
 from .contract import CSV, NDJSON, DatabaseContract
-from .subject import Stored
 
 SAMPLES: Final[Mapping[ColumnType, Sequence[object]]] = {
     "boolean": (True, False),
@@ -46,15 +45,11 @@ SAMPLES: Final[Mapping[ColumnType, Sequence[object]]] = {
 
 
 class Values(DatabaseContract):
-    async def _sent(self, kind: ColumnType, stored: Stored, value: object) -> None:
-        await self.caller().execute(
-            "insert into contract_types values (?, ?)", [1, typed(kind, value)]
-        )
-
     async def test_every_type_survives_both_ways_in_every_format(self) -> None:
+        caller = self.caller()
+        adapter = self.adapter()
         for kind, stored in self.subject.types.items():
             await self.table("contract_types", f"id int, v {stored.sql}")
-            caller = self.caller()
             samples = list(stored.samples or SAMPLES[kind])
             if kind == "string" and self.subject.nul:
                 samples.append("a\0b")
@@ -71,13 +66,13 @@ class Values(DatabaseContract):
             self._same(kind, [row[0] for row in lines], expected)
             answer = await caller.query(sql, accept=CSV)
             self._same_text(kind, answer.body.decode(), expected)
-            rows, _columns = await self.read(self.adapter(), sql)
+            rows, _columns = await self.read(adapter, sql)
             self._same_native(kind, [row[0] for row in rows], expected)
 
     async def test_null_of_every_type(self) -> None:
+        caller = self.caller()
         for kind, stored in self.subject.types.items():
             await self.table("contract_types", f"id int, v {stored.sql}")
-            caller = self.caller()
             await caller.execute("insert into contract_types values (?, ?)", [1, typed(kind, None)])
             answer = await caller.query("select v, id from contract_types")
             self.assertEqual(answer.rows, [[None, 1]], kind)

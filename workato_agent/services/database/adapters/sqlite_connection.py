@@ -229,6 +229,8 @@ class SqliteConnection:
             return []
         spoilt, refused = self._spoilt, self._refused
         try:
+            # Looks whether another connection has changed the tables, which a view doesn't.
+            self._owning(lambda raw: raw.execute("SELECT 1 FROM main.sqlite_master LIMIT 1"))
             self.raw.execute(f"CREATE TEMP VIEW onprem_shape AS {bare[: shape.end]}")
             try:
                 rows = self._owning(_thd_view_columns)

@@ -109,7 +109,7 @@ def _converter(
     if kind == "decimal":
         return _decimal
     if kind == "json":
-        return _json if as_json else general
+        return _json if as_json else _json_text
     return lambda value: _timestamp(value, general)
 
 
@@ -121,6 +121,10 @@ def _timestamp(value: object, general: Callable[[object], object]) -> object:
     if isinstance(value, str) and value[10:11] == " ":
         return f"{value[:10]}T{value[11:]}"
     return general(value)
+
+
+def _json_text(value: object) -> object:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _json(value: object) -> object:
