@@ -48,6 +48,12 @@ _QUOTING_MODES: Final = frozenset(
 _WRITE_TIMEOUT: Final = 86_400
 
 
+def _single(sql: str) -> str:
+    """Without a semicolon at the end, and what follows it."""
+    end = outline(sql, MYSQL).end
+    return sql[:end] if ";" in sql[end:] else sql
+
+
 class MysqlConnection:
     """A connection, logged in, whose session is set up for the agent.
 
@@ -111,7 +117,7 @@ class MysqlConnection:
 
     def thd_run(self, statement: Statement) -> MysqlCursor:
         rendered = statement.render(lambda _value: "?")
-        sql = rendered.sql[: outline(rendered.sql, MYSQL).end]
+        sql = _single(rendered.sql)
         verdict = judge(sql, read_only=self._policy.read_only)
         if verdict.commits and self._worked:
             raise committing_problem()

@@ -10,7 +10,7 @@ from pymysql.constants import FIELD_TYPE, FLAG
 
 from ..results import Row
 from .mysql_values import single
-from .mysql_wire import Field, Inbox, Wire, lenenc, malformed
+from .mysql_wire import Field, Inbox, Octets, Wire, lenenc, malformed
 
 _WHOLE: Final = 64 * 1024
 _LENGTHS: Final = {252: 2, 253: 3, 254: 8}
@@ -59,9 +59,12 @@ class TextRows:
                 if length < _WHOLE:
                     inbox.fill()
                 else:
+                    # The text of the whole buffer would be one copy more of what is large.
+                    del data, text
                     packet, number = inbox.packet()
                     taken += len(packet)
-                    found.append(_text_row(packet, packet.decode("latin-1"), 0, len(packet), count))
+                    found.append(_large_row(packet, count))
+                    del packet
                 data, at, text = inbox.data, inbox.at, inbox.data.decode("latin-1")
                 have = len(data)
                 continue
@@ -102,7 +105,24 @@ def _text_row(data: bytes, text: str, at: int, end: int, count: int) -> Row:
     return row
 
 
-def _end(wire: Wire, data: bytes, number: int) -> None:
+def _large_row(data: Octets, count: int) -> Row:
+    row: list[object] = []
+    at = 0
+    view = memoryview(data)
+    while at < len(data):
+        if data[at] == 251:
+            row.append(None)
+            at += 1
+        else:
+            length, at = lenenc(data, at)
+            row.append(str(view[at : at + length], "latin-1"))
+            at += length
+    if at != len(data) or len(row) != count:
+        raise malformed("a row")
+    return row
+
+
+def _end(wire: Wire, data: Octets, number: int) -> None:
     if data[0] == 0xFF:
         raise wire.failed(data)
     wire.ended(data, number)
@@ -141,7 +161,7 @@ class BinaryRows:
                 raise malformed("a row") from None
         return found
 
-    def _row(self, data: bytes) -> Row:
+    def _row(self, data: Octets) -> Row:
         nulls = int.from_bytes(data[1 : 1 + self._nulls], "little") >> 2
         at = 1 + self._nulls
         row: list[object] = []
@@ -157,13 +177,13 @@ class BinaryRows:
         return row
 
 
-Reader = Callable[[bytes, int], tuple[object, int]]
+Reader = Callable[[Octets, int], tuple[object, int]]
 
 
 def _fixed(form: str) -> Reader:
     unpack = struct.Struct(form)
 
-    def read(data: bytes, at: int) -> tuple[object, int]:
+    def read(data: Octets, at: int) -> tuple[object, int]:
         return unpack.unpack_from(data, at)[0], at + unpack.size
 
     return read
@@ -197,26 +217,26 @@ def _reader(field: Field) -> Reader:
     return _bytes
 
 
-def _single(data: bytes, at: int) -> tuple[object, int]:
+def _single(data: Octets, at: int) -> tuple[object, int]:
     return single(struct.unpack_from("<f", data, at)[0]), at + 4
 
 
-def _bytes(data: bytes, at: int) -> tuple[object, int]:
+def _bytes(data: Octets, at: int) -> tuple[object, int]:
     length, at = lenenc(data, at)
     end = at + length
     if end > len(data):
         raise malformed("a row")
-    return data[at:end].decode("latin-1"), end
+    return str(memoryview(data)[at:end], "latin-1"), end
 
 
-def _date(data: bytes, at: int) -> tuple[object, int]:
+def _date(data: Octets, at: int) -> tuple[object, int]:
     length = data[at]
     year, month, day = struct.unpack_from("<HBB", data, at + 1) if length else (0, 0, 0)
     return f"{year:04}-{month:02}-{day:02}", at + 1 + length
 
 
 def _moment(decimals: int) -> Reader:
-    def read(data: bytes, at: int) -> tuple[object, int]:
+    def read(data: Octets, at: int) -> tuple[object, int]:
         length = data[at]
         year, month, day, hour, minute, second, micro = struct.unpack(
             "<HBBBBBI", data[at + 1 : at + 1 + length].ljust(11, b"\0")
@@ -228,7 +248,7 @@ def _moment(decimals: int) -> Reader:
 
 
 def _time(decimals: int) -> Reader:
-    def read(data: bytes, at: int) -> tuple[object, int]:
+    def read(data: Octets, at: int) -> tuple[object, int]:
         length = data[at]
         negative, days, hour, minute, second, micro = struct.unpack(
             "<BIBBBI", data[at + 1 : at + 1 + length].ljust(12, b"\0")

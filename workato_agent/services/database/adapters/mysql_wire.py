@@ -23,6 +23,8 @@ STATUS_IN_TRANSACTION: Final = 0x0001
 STATUS_MORE_RESULTS: Final = 0x0008
 STATUS_OUT_PARAMETERS: Final = 0x1000
 
+Octets = bytes | bytearray
+
 _CHUNK: Final = 256 * 1024
 _LONGEST_PACKET: Final = 0xFFFFFF
 _LARGEST_VALUE: Final = 2 * 1024**3
@@ -73,19 +75,21 @@ class Inbox:
             left += count
         return bytes(whole)
 
-    def packet(self) -> tuple[bytes, int]:
+    def packet(self) -> tuple[Octets, int]:
         """A whole packet of whatever size, and its number."""
-        parts = []
-        total = 0
-        while True:
+        header = self.read(_HEADER)
+        size = int.from_bytes(header[:3], "little")
+        data = self.read(size)
+        if size < _LONGEST_PACKET:
+            return data, header[3]
+        whole = bytearray(data)
+        while size == _LONGEST_PACKET:
             header = self.read(_HEADER)
             size = int.from_bytes(header[:3], "little")
-            parts.append(self.read(size))
-            total += size
-            if total > _LARGEST_VALUE:
+            whole += self.read(size)
+            if len(whole) > _LARGEST_VALUE:
                 raise malformed("a row of more than 2 GiB")
-            if size < _LONGEST_PACKET:
-                return (parts[0] if len(parts) == 1 else b"".join(parts)), header[3]
+        return whole, header[3]
 
     def close(self) -> None:
         """PyMySQL closes its file."""
@@ -146,7 +150,7 @@ def _own_type(data: bytes) -> str:
     return kind.decode("ascii", "replace")
 
 
-def lenenc(data: bytes, at: int) -> tuple[int, int]:
+def lenenc(data: Octets, at: int) -> tuple[int, int]:
     """A length-encoded integer and where it ends."""
     first = data[at]
     if first < 251:
@@ -157,12 +161,12 @@ def lenenc(data: bytes, at: int) -> tuple[int, int]:
     return int.from_bytes(data[at + 1 : at + 1 + size], "little"), at + 1 + size
 
 
-def lenenc_bytes(data: bytes, at: int) -> tuple[bytes, int]:
+def lenenc_bytes(data: Octets, at: int) -> tuple[bytes, int]:
     """A length-encoded string and where it ends."""
     size, at = lenenc(data, at)
     if at + size > len(data):
         raise malformed("a string reaches beyond its packet")
-    return data[at : at + size], at + size
+    return bytes(data[at : at + size]), at + size
 
 
 def lenenc_encoded(data: bytes) -> bytes:
@@ -292,12 +296,12 @@ class Wire(Connection):  # type: ignore[misc]  # PyMySQL has no annotations
         """Free a prepared statement; the server doesn't answer."""
         self._execute_command(COMMAND.COM_STMT_CLOSE, struct.pack("<I", prepared.number))
 
-    def ended(self, data: bytes, number: int) -> None:
+    def ended(self, data: Octets, number: int) -> None:
         """Take the packet that ends a result."""
         self.status = int.from_bytes(data[3:5], "little")
         self._next_seq_id = (number + 1) & 0xFF
 
-    def failed(self, data: bytes) -> err.Error:
+    def failed(self, data: Octets) -> err.Error:
         """The error in a packet that takes the place of a row."""
         try:
             err.raise_mysql_exception(data)
