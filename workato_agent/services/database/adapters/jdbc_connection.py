@@ -18,8 +18,8 @@ from ..results import Column, Row, ValueForm
 from ..settings import JdbcSettings
 from ..statements import Batch, Dialect, Kind, Statement, TableName, outline, tokens
 from .base import Params, read_only_problem
-from .jdbc_calls import thd_call
 from .control import control_problem, several_problem
+from .jdbc_calls import thd_call
 from .jdbc_catalogue import thd_shape, thd_tables
 from .jdbc_errors import Fault, fault, statement_problem
 from .jdbc_load import thd_load
