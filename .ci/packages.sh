@@ -36,6 +36,7 @@ test)
     ;;
 bench)
     needed postgresql /usr/lib/postgresql/*/bin/initdb
+    needed mariadb-server /usr/sbin/mariadbd
     needed nginx /usr/sbin/nginx
     needed openssh-server /usr/sbin/sshd
     needed openssh-client /usr/bin/ssh

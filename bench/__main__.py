@@ -10,7 +10,7 @@ from pathlib import Path
 
 from demo.processes import ProgramError, clean_up_on_sigterm
 
-from . import agent, beside, bulk, calls, links, memory, rows
+from . import agent, beside, bulk, calls, databases, links, memory, rows
 from .results import Result, save, table
 from .site import Site
 
@@ -18,6 +18,7 @@ FAMILIES: dict[str, Callable[[Site], list[Result]]] = {
     "calls": calls.measure,
     "bulk": bulk.measure,
     "rows": rows.measure,
+    "databases": databases.measure,
     "beside": beside.measure,
     "links": links.measure,
     "memory": memory.measure,

@@ -29,7 +29,7 @@ _RESETS = 9_000
 
 
 @define
-class _Peak:
+class Peak:
     """The highest resident set of each process while it watches."""
 
     pids: dict[str, int]
@@ -63,11 +63,11 @@ def measure(site: Site) -> list[Result]:
     deployment = site.deploy("memory")
     ours = through(deployment)
     small_calls(ours, callers=8, seconds=2)
-    pids = {"agent": _pid(deployment.agent), "gateway": _pid(deployment.gateway)}
+    pids = {"agent": process_of(deployment.agent), "gateway": process_of(deployment.gateway)}
     before = {name: usage(pid).resident for name, pid in pids.items()}
     results = []
 
-    peak = _Peak(pids)
+    peak = Peak(pids)
     with peak.watching():
         for _ in range(gibibytes):
             transfer(download(ours))
@@ -78,20 +78,21 @@ def measure(site: Site) -> list[Result]:
         ("beside 4 readers of 20 kB/s", evolve(download(ours), rate=20_000)),
         ("beside 4 readers that stopped", evolve(download(ours), stop_after=1_000_000)),
     ):
-        peak = _Peak(pids)
+        peak = Peak(pids)
         with peak.watching(), running(site.folder, *[reader] * 4):
             time.sleep(8)
         results += _against(peak, before, what)
     return [*results, *_resets(deployment, ours, pids)]
 
 
-def _pid(process: Background | None) -> int:
+def process_of(process: Background | None) -> int:
+    """The process' id. Raises ProgramError where it is not running."""
     if process is None:
         raise ProgramError("the deployment is not running")
     return process.pid
 
 
-def _against(peak: _Peak, before: dict[str, int], when: str) -> list[Result]:
+def _against(peak: Peak, before: dict[str, int], when: str) -> list[Result]:
     results = []
     for name, highest in peak.highest.items():
         results += [

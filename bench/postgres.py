@@ -62,7 +62,7 @@ def start_postgres(folder: Path, running: list[Background]) -> int:
     )  # fmt: skip
     running.append(server)
     server.wait_until(lambda: _serves(port), "serving")
-    connection = psycopg2.connect(_dsn(port))
+    connection = psycopg2.connect(dsn(port))
     with connection, connection.cursor() as cursor:
         cursor.execute(_TABLE)
     connection.close()
@@ -72,7 +72,7 @@ def start_postgres(folder: Path, running: list[Background]) -> int:
 def _serves(port: int) -> bool:
     """It listens a moment before it lets anybody in."""
     try:
-        psycopg2.connect(_dsn(port)).close()
+        psycopg2.connect(dsn(port)).close()
     except psycopg2.OperationalError:
         return False
     return True
@@ -84,13 +84,14 @@ def read_directly(port: int, how: str) -> float:
     return float(run([sys.executable, "-m", "bench.postgres", str(port), how], cwd=root))
 
 
-def _dsn(port: int) -> str:
+def dsn(port: int) -> str:
+    """How to reach it."""
     return f"host=127.0.0.1 port={port} dbname=postgres user=bench password={PASSWORD}"
 
 
 def main(port: str, how: str) -> None:
     """Read the table once and print rows a second."""
-    connection = psycopg2.connect(_dsn(int(port)))
+    connection = psycopg2.connect(dsn(int(port)))
     began = time.perf_counter()
     count = 0
     if how == "fetchall":

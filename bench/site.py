@@ -13,6 +13,7 @@ from attrs import define, field
 from demo.deployment import Deployment
 from demo.processes import Background, free_port
 
+from .mariadb import start_mariadb
 from .peers import Way, start_asyncssh, start_ssh, start_target
 from .postgres import PASSWORD, start_postgres
 
@@ -45,6 +46,7 @@ class Site:
     _deployments: list[Deployment] = field(factory=list)
     _target: int | None = None
     _postgres: int | None = None
+    _mariadb: int | None = None
     _ways: dict[str, Way] = field(factory=dict)
     _ours: Deployment | None = None
 
@@ -72,6 +74,12 @@ class Site:
         if self._postgres is None:
             self._postgres = start_postgres(self.folder, self._running)
         return self._postgres
+
+    def mariadb(self) -> int:
+        """MariaDB's port; deployments that come after it have a profile for it."""
+        if self._mariadb is None:
+            self._mariadb = start_mariadb(self.folder, self._running)
+        return self._mariadb
 
     def ways(self) -> dict[str, Way]:
         """All the ways, by name; ``ours`` is the last."""
@@ -130,6 +138,18 @@ class Site:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _sections(self) -> str:
+        shop = ""
+        if self._mariadb is not None:
+            shop = f"""
+  shop:
+    adapter: mysql
+    host: 127.0.0.1
+    port: {self._mariadb}
+    database: shop
+    username: bench
+    password: {PASSWORD}
+    timeout: 10
+"""
         return f"""
 http:
   target:
@@ -138,14 +158,17 @@ files:
   data:
     base: {self.folder}/files
 database:
-  warehouse:
+  warehouse: &postgres
     adapter: postgresql
     host: 127.0.0.1
     port: {self.postgres()}
     database: postgres
     username: bench
     password: {PASSWORD}
-"""
+  crowd:
+    <<: *postgres
+    pool: {{min: 10, max: 10, wait: 60}}
+{shop}"""
 
 
 def through(deployment: Deployment) -> Way:
