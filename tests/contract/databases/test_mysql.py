@@ -20,6 +20,11 @@ from .subject import Procedure, Stored, Subject
 
 _SPANS: Mapping[object, object] = {"P1DT2H": "26:00:00.000000", "-PT0.5S": "-00:00:00.500000"}
 
+_PROCEDURE = (
+    "create procedure contract_procedure(in n int, out doubled int)"
+    " begin set doubled = n * 2; select n as a; select 'x' as b, n as c; end"
+)
+
 
 class Mysql(Subject):
     product = r"^MariaDB \d+\.\d+"
@@ -51,10 +56,7 @@ class Mysql(Subject):
     division_by_zero = None
     slow_write = "insert into contract_slow select 1 from seq_1_to_1000000000000"
     procedure = Procedure(
-        create=[
-            "create procedure contract_procedure(in n int, out doubled int)"
-            " begin set doubled = n * 2; select n as a; select 'x' as b, n as c; end"
-        ],
+        create=[_PROCEDURE],
         drop=["drop procedure if exists contract_procedure"],
         params=[21],
         out={"doubled": 42},

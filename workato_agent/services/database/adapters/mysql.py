@@ -10,8 +10,8 @@ from ..settings import DatabasePolicy, MysqlSettings
 from ..statements import MYSQL, Dialect
 from .driver import DriverConnection
 from .mysql_connection import MysqlConnection
-from .mysql_errors import login_problem
-from .mysql_login import Login
+from .mysql_errors import login_problem, wrong_type_problem
+from .mysql_login import NONSENSE, Login
 
 
 @frozen
@@ -47,6 +47,9 @@ class MysqlDriver:
             secure = wire.is_secure
             connection.thd_close()
             raise login_problem(error, self._settings, secure=secure) from None
+        except NONSENSE:
+            connection.thd_close()
+            raise wrong_type_problem(self._settings, "something") from None
         except BaseException:
             connection.thd_close()
             raise

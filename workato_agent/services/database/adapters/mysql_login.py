@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
 import time
 from threading import Timer
 from typing import Any, Final
@@ -18,6 +19,10 @@ from ..settings import MysqlSettings
 from .mysql_errors import login_problem, place, timeout_problem, wrong_type_problem
 from .mysql_wire import Wire
 
+# PyMySQL takes a server's packets for what they should be.
+NONSENSE: Final = (
+    LookupError, ValueError, AssertionError, TypeError, AttributeError, struct.error,
+)  # fmt: skip
 _SUSPICION_SECONDS: Final = 2.0
 _PROBE_SECONDS: Final = 0.5
 _MARIADB_OWN: Final = 1
@@ -127,8 +132,7 @@ class Login:
             if isinstance(error, err.MySQLError | OSError | RuntimeError):
                 secure = wire is not None and wire.is_secure
                 raise login_problem(error, self.settings, secure=secure) from None
-            if isinstance(error, IndexError | ValueError | AssertionError | TypeError):
-                # PyMySQL takes a server's packets for what they should be.
+            if isinstance(error, NONSENSE):
                 raise wrong_type_problem(self.settings, "something") from None
             raise
         finally:
@@ -194,9 +198,13 @@ class Login:
             if len(data) >= 5 and not (is_greeting and data[4] in (0x0A, 0xFF)):
                 raise wrong_type_problem(self.settings, describe(data) or "something else")
             if is_greeting and len(data) >= whole:
-                sock.settimeout(None)
-                # An error in its place is PyMySQL's to read.
-                return _Greeting.parse(data[4:whole]) or _Greeting(extended=False)
+                if data[4] == 0xFF:
+                    # An error, which PyMySQL reads.
+                    return _Greeting(extended=False)
+                greeting = _Greeting.parse(data[4:whole])
+                if greeting is None:
+                    raise wrong_type_problem(self.settings, "something else")
+                return greeting
             if data == seen:
                 # Part of it; peeking doesn't wait for more.
                 time.sleep(0.01)

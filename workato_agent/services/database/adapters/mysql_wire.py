@@ -266,6 +266,12 @@ class Wire(Connection):  # type: ignore[misc]  # PyMySQL has no annotations
 
     def thd_answer(self) -> Answer:
         """How the next answer begins."""
+        try:
+            return self._thd_answer()
+        except (IndexError, struct.error):
+            raise malformed("an answer") from None
+
+    def _thd_answer(self) -> Answer:
         data = self._packet()
         if data[0] == 0:
             changed, at = lenenc(data, 1)
@@ -283,6 +289,12 @@ class Wire(Connection):  # type: ignore[misc]  # PyMySQL has no annotations
     def thd_prepare(self, sql: str) -> Prepared:
         """Have a statement parsed."""
         self._execute_command(COMMAND.COM_STMT_PREPARE, sql.encode())
+        try:
+            return self._thd_prepared()
+        except (IndexError, struct.error):
+            raise malformed("answer to a prepare") from None
+
+    def _thd_prepared(self) -> Prepared:
         data = self._packet()
         if data[0] != 0 or len(data) < 9:
             raise malformed("answer to a prepare")
@@ -301,13 +313,18 @@ class Wire(Connection):  # type: ignore[misc]  # PyMySQL has no annotations
         self.status = int.from_bytes(data[3:5], "little")
         self._next_seq_id = (number + 1) & 0xFF
 
-    def failed(self, data: Octets) -> err.Error:
+    def failed(self, data: Octets) -> Exception:
         """The error in a packet that takes the place of a row."""
         try:
             err.raise_mysql_exception(data)
-        except err.Error as error:
-            return error
-        raise malformed("an error")
+        except err.MySQLError as error:
+            found: Exception = error
+            return found
+        except (IndexError, struct.error):
+            # It is cut short.
+            pass
+        found = malformed("an error")
+        return found
 
     def thd_rows(self) -> Iterator[list[bytes | None]]:
         """The rows of a small result of the agent's own, as they come."""
