@@ -8,7 +8,6 @@ import platform
 import socket
 import sys
 import time
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -32,8 +31,8 @@ from .identity.store import Identity, IdentityError, load_identity
 from .identity.tls import PinnedAuthorities
 from .logs import LogFileError, observer_for
 from .metrics import AgentMetrics, MetricsListener, MetricsListenerError
-from .services.base import ProfileService
-from .serving import serve_profiles
+from .reloading import Reloader
+from .served import serve_profiles
 from .status import StatusSocket, StatusSocketError
 from .tunnel.client import TunnelClient
 from .tunnel.proxy import ConnectProxy
@@ -57,14 +56,8 @@ def agent_version() -> str:
         return "unknown"
 
 
-def build_services(config: AgentConfig, reactor: Any) -> Mapping[str, Mapping[str, ProfileService]]:
-    """The service of every profile, ready for calls, without a tunnel. Raises ConfigError."""
-    served = serve_profiles(config, reactor)
-    served.start()
-    return {
-        service: {name: entry.service for name, entry in entries.items()}
-        for service, entries in served.profiles.items()
-    }
+LONGEST_PROBLEM: Final = 2000
+"""Characters of a config's problem in the catalogue."""
 
 
 class Agent(Service):
@@ -106,6 +99,7 @@ class Agent(Service):
             software=f"workato-agent/{self.version}",
             attempted=self.metrics.tunnel_attempted,
         )
+        self.reloader = Reloader(reactor, config, self.served, self._config_changed)
         self.renewal = Renewal(reactor, self.identity, lambda: self.tunnel.session)
         self._watch()
         # In the order in which they start; they stop the other way round.
@@ -114,6 +108,7 @@ class Agent(Service):
             *self._metrics_listener(),
             self.tunnel,
             self.renewal,
+            self.reloader,
         )
         self._running: list[IService] = []
 
@@ -152,6 +147,11 @@ class Agent(Service):
             lambda: float(tunnel.reconnections),
         )
         metrics.watch(
+            "config_valid",
+            "Whether the config file is the one in force (0: it is refused)",
+            lambda: float(not self.reloader.problem),
+        )
+        metrics.watch(
             "certificate_seconds_left",
             "Seconds until the agent's certificate ends",
             lambda: self.renewal.seconds_left,
@@ -170,6 +170,7 @@ class Agent(Service):
         return Catalogue(
             profiles=self.served.catalogue(),
             config_hash=self.config.config_hash,
+            config_problem=self.reloader.problem[:LONGEST_PROBLEM],
             version=self.version,
             host=socket.gethostname(),
             os=_operating_system(),
@@ -177,6 +178,15 @@ class Agent(Service):
             user=_user(),
             since=self._began,
         )
+
+    def reload(self) -> None:
+        """Read the config file anew and serve what it says; see :class:`.reloading.Reloader`."""
+        self.reloader.reload()
+
+    def _config_changed(self) -> None:
+        self.config = self.reloader.config
+        self.dispatcher.profiles = self.served.profiles
+        self.tunnel.announce()
 
     def status(self) -> dict[str, object]:
         """For ``workato-agent status``."""
@@ -204,6 +214,9 @@ class Agent(Service):
             "config": {
                 "file": None if self.config.file is None else str(self.config.file),
                 "hash": self.config.config_hash,
+                "reloads": self.reloader.reloads,
+                "problem": self.reloader.problem or None,
+                "waiting_for_restart": list(self.reloader.waiting),
                 "remarks": list(self.config.remarks),
             },
             "profiles": [

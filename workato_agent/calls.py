@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
-from attrs import frozen
+from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -29,16 +29,34 @@ BURST: Final = 64 * 1024
 """Bytes of a streamed answer that may be queued between two looks at the credit."""
 
 
-@frozen
+@define(eq=False)
 class ServedProfile:
     """A profile of the config, ready to be called.
 
     :ivar admit: the customer's policy. Called with the request and its operation's name; raises
         Problem ``policy_denied`` that names the rule.
+    :ivar calls: those that have begun on it and not ended.
     """
 
     service: ProfileService
     admit: Callable[[Request, str], None]
+    calls: int = field(default=0, init=False)
+    _unused: Deferred[None] | None = field(default=None, init=False)
+
+    def leave(self) -> None:
+        """A call has ended."""
+        self.calls -= 1
+        if not self.calls and self._unused is not None:
+            self._unused.callback(None)
+
+    async def unused(self) -> None:
+        """Wait until no call is left. For one who waits, once no new call can come."""
+        if self.calls:
+            self._unused = Deferred()
+            try:
+                await self._unused
+            finally:
+                self._unused = None
 
 
 @frozen
@@ -108,6 +126,7 @@ class Call:
         "_head_out",
         "_operation",
         "_over",
+        "_profile",
         "_request",
         "_started",
         "_status",
@@ -122,6 +141,7 @@ class Call:
         self._body = StreamBody(stream)
         self._started = dispatcher.clock.seconds()
         self._request: Request | None = None
+        self._profile: ServedProfile | None = None
         self._deferred: Deferred[None] | None = None
         self._deadline: IDelayedCall | None = None
         self._stuck: IDelayedCall | None = None
@@ -185,7 +205,8 @@ class Call:
         try:
             head = self._head
             dispatcher = self._dispatcher
-            profile = dispatcher.route(head)
+            self._profile = profile = dispatcher.route(head)
+            profile.calls += 1
             service = profile.service
             request = self._request = Request(
                 head.service,
@@ -382,6 +403,8 @@ class Call:
             self._over, self._code = True, "internal_error"
         self._body.discard()
         self._stream.release()
+        if self._profile is not None:
+            self._profile.leave()
         request = self._request
         self._dispatcher.ended(
             self,

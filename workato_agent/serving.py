@@ -1,30 +1,19 @@
-"""From the config's profiles to services: one mapping function for each section."""
+"""From a profile of the config to its service: one mapping function for each section."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from pathlib import Path
 from threading import Thread
 from typing import Any, Final
 
-from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
-from twisted.logger import Logger
+from attrs import define, field
 from twisted.python.threadpool import ThreadPool
 
-from workato_tunnel.frames import Profile
-
-from . import policy
-from .calls import ServedProfile
 from .config.database import ADAPTERS, DatabaseProfile
-from .config.errors import ConfigError, ConfigProblem
 from .config.files import FilesProfile
 from .config.http import HttpAuth, HttpProfile
 from .config.profiles import ProfileConfig
-from .config.schema import AgentConfig
-from .config.sections import PROFILES
-from .requests import Request
 from .services.base import ProfileService
 from .services.files.posix import LocalFilesystem
 from .services.files.service import FilesService
@@ -36,11 +25,6 @@ from .serving_databases import DatabaseContext, database_service
 
 FILE_THREADS: Final = 8
 """Threads of one files profile: a file server that hangs holds up no other profile."""
-CLOSE_TIMEOUT: Final = 5.0
-
-
-class ProfileUnusable(ConfigError):
-    """Profiles whose settings are valid one by one and can't work together."""
 
 
 class DaemonThreadPool(ThreadPool):
@@ -54,105 +38,45 @@ class DaemonThreadPool(ThreadPool):
 
 
 @define
-class ServedProfiles:
-    """Every profile of a config as a service, and what they were given to work with."""
+class ProfileParts:
+    """What the service of one profile is given to work with.
+
+    :ivar pools: its own; they live as long as the service.
+    """
 
     reactor: Any
-    profiles: dict[str, dict[str, ServedProfile]] = field(factory=dict)
     databases: DatabaseContext = field(factory=DatabaseContext)
     pools: list[DaemonThreadPool] = field(factory=list)
-    _log: Logger = field(factory=Logger)
 
     def thread_pool(self, name: str) -> DaemonThreadPool:
-        """A pool that lives as long as the profiles; it has no thread before there is work."""
+        """A pool for the profile alone; it has no thread before there is work."""
         pool = DaemonThreadPool(0, FILE_THREADS, name)
         self.pools.append(pool)
         return pool
 
-    def start(self) -> None:
-        """Let the thread pools take work."""
-        for pool in self.pools:
-            pool.start()
 
-    def catalogue(self) -> tuple[Profile, ...]:
-        """What the gateway is told of them."""
-        return tuple(
-            Profile(service, name, served.service.type, served.service.operations)
-            for service, entries in self.profiles.items()
-            for name, served in entries.items()
-        )
-
-    async def close(self) -> None:
-        """Close all services, then end the threads. One that fails or hangs delays no other."""
-        closing = [
-            Deferred.fromCoroutine(self._close(f"{service}.{name}", served.service))
-            for service, entries in self.profiles.items()
-            for name, served in entries.items()
-        ]
-        for each in closing:
-            await each
-        # Stopping waits for threads that may hang, so it is left to a thread of its own.
-        for pool in self.pools:
-            Thread(target=pool.stop, daemon=True).start()
-
-    async def _close(self, name: str, service: ProfileService) -> None:
-        closing = Deferred.fromCoroutine(service.close())
-        closing.addTimeout(CLOSE_TIMEOUT, self.reactor)
-        try:
-            await closing
-        except Exception:  # noqa: BLE001 - a service that can't close must not keep others open
-            self._log.failure("Closing profile {name} failed", name=name)
+def build_service(parts: ProfileParts, name: str, profile: ProfileConfig) -> ProfileService:
+    """The service of a profile; it opens nothing yet. Raises ValueError for the operator."""
+    return _BUILDERS[type(profile)](parts, name, profile)
 
 
-def serve_profiles(config: AgentConfig, reactor: Any, agent: str = "") -> ServedProfiles:
-    """Build the service of every profile; none opens anything yet. Raises ProfileUnusable.
-
-    :param agent: the agent's name; calls that have to come back to it carry it.
-    """
-    none: dict[str, dict[str, ServedProfile]] = {kind.service: {} for kind in PROFILES.values()}
-    served = ServedProfiles(reactor, none, DatabaseContext(agent, config.server.jars()))
-    problems: list[ConfigProblem] = []
-    for service, name, profile in config.every_profile():
-        try:
-            built = _BUILDERS[type(profile)](served, name, profile)
-        except ValueError as error:
-            problems.append(ConfigProblem(f"{service}.{name}", str(error)))
-        else:
-            served.profiles[service][name] = ServedProfile(built, _Admission(service, profile))
-    if problems:
-        raise ProfileUnusable(config.file or Path("config.yml"), problems)
-    return served
+def _database(parts: ProfileParts, name: str, profile: DatabaseProfile) -> ProfileService:
+    return database_service(parts.reactor, parts.databases, profile)
 
 
-@frozen
-class _Admission:
-    """A profile's policy as the dispatcher asks it."""
-
-    service: str
-    profile: ProfileConfig
-
-    def __call__(self, request: Request, operation: str) -> None:
-        now = datetime.now()  # noqa: DTZ005 - windows are in the agent's local time
-        policy.check(self.profile.policy, self.service, operation, request, now)
-
-
-def _database(served: ServedProfiles, name: str, profile: DatabaseProfile) -> ProfileService:
-    return database_service(served.reactor, served.databases, profile)
-
-
-def _files(served: ServedProfiles, name: str, profile: FilesProfile) -> ProfileService:
+def _files(parts: ProfileParts, name: str, profile: FilesProfile) -> ProfileService:
     rules = profile.policy
     allowed = FilesPolicy(rules.operations, rules.patterns or (), rules.max_bytes)
     return FilesService(
         name,
         FilesSettings(profile.base, allowed),
         LocalFilesystem(profile.base),
-        served.reactor,
-        served.thread_pool(f"files.{name}"),
+        parts.reactor,
+        parts.thread_pool(f"files.{name}"),
     )
 
 
-def _http(served: ServedProfiles, name: str, profile: HttpProfile) -> ProfileService:
+def _http(parts: ProfileParts, name: str, profile: HttpProfile) -> ProfileService:
     settings = HttpSettings(
         base_url=profile.base_url,
         auth=_http_auth(profile.auth),
@@ -164,7 +88,7 @@ def _http(served: ServedProfiles, name: str, profile: HttpProfile) -> ProfileSer
         idle_timeout=profile.pool.idle,
         connect_timeout=profile.timeout,
     )
-    return HttpService(served.reactor, settings)
+    return HttpService(parts.reactor, settings)
 
 
 def _http_auth(auth: HttpAuth | None) -> Basic | Bearer | None:
@@ -183,7 +107,7 @@ def _read(path: Path) -> bytes:
 
 
 _BUILDERS: Final[
-    Mapping[type[ProfileConfig], Callable[[ServedProfiles, str, Any], ProfileService]]
+    Mapping[type[ProfileConfig], Callable[[ProfileParts, str, Any], ProfileService]]
 ] = {
     **dict.fromkeys(ADAPTERS.values(), _database),
     FilesProfile: _files,

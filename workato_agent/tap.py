@@ -41,12 +41,14 @@ class TwistdAgent(Agent):
             super().startService()
         except StartError as error:
             raise SystemExit(f"workato-agent: {error}") from None
-        self._reactor.callWhenRunning(self._take_sigterm)
+        self._reactor.callWhenRunning(self._take_signals)
 
-    def _take_sigterm(self) -> None:
-        """Twisted's own handler makes the process die of the signal at the end, as if it had not
-        stopped in good order."""
+    def _take_signals(self) -> None:
+        """Twisted's own handler of SIGTERM makes the process die of the signal at the end, as if it
+        had not stopped in good order."""
         signal.signal(signal.SIGTERM, lambda *_: self._reactor.callFromThread(self._on_sigterm))
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
 
     def _on_sigterm(self) -> None:
         if self.running:

@@ -98,7 +98,10 @@ class Profile(PayloadMap, frozen=True, omit_defaults=True):
 
 
 class Catalogue(PayloadMap, frozen=True, omit_defaults=True):
-    """What an agent offers and who it is (``host``: its host name, ``since``: Unix seconds)."""
+    """What an agent offers and who it is (``host``: its host name, ``since``: Unix seconds).
+
+    ``config_problem``: why its config file is not in force, when it is not.
+    """
 
     profiles: tuple[Profile, ...] = ()
     config_hash: str = ""
@@ -108,6 +111,7 @@ class Catalogue(PayloadMap, frozen=True, omit_defaults=True):
     pid: int = 0
     user: str = ""
     since: float = 0.0
+    config_problem: str = ""
 
 
 class Open(PayloadMap, frozen=True, omit_defaults=True):

@@ -22,8 +22,9 @@ from workato_agent.app import Agent, StartError, agent_version
 from workato_agent.calls import ServedProfile
 from workato_agent.config import parse_config
 from workato_agent.config.errors import ConfigError
+from workato_agent.config.profiles import ProfileConfig
 from workato_agent.identity.enrolment import enrol
-from workato_agent.serving import CLOSE_TIMEOUT, ServedProfiles, serve_profiles
+from workato_agent.served import CLOSE_TIMEOUT, Entry, ServedProfiles, Update, serve_profiles
 from workato_agent.status import read_status
 from workato_gateway.identity.authority import Authority, pem_of
 from workato_tunnel.frames import Open
@@ -251,8 +252,12 @@ class ServingTests(SynchronousTestCase):
                 closed.append(self.name)
 
         clock = Clock()
-        entries = {name: ServedProfile(Slow(name), print) for name in ("fails", "hangs", "ends")}
-        profiles = ServedProfiles(clock, {"x": entries})
+        names = tuple(("files", name) for name in ("fails", "hangs", "ends"))
+        entries = {
+            name: Entry(ProfileConfig(), ServedProfile(Slow(name[1]), print)) for name in names
+        }
+        profiles = ServedProfiles(clock)
+        profiles.apply(Update(entries, names, (), ()))
         closing = Deferred.fromCoroutine(profiles.close())
         self.assertEqual(closed, ["ends"])
         clock.advance(CLOSE_TIMEOUT)

@@ -267,6 +267,7 @@ class AgentResource(Case):
                 "certificate_serial": serial_text(certificate),
                 "certificate_expires": "2027-02-14T08:00:00Z",
                 "config_hash": "abcd",
+                "config_problem": None,
                 "calls": 3,
                 "round_trip_ms": 2.0,
                 "profiles": [

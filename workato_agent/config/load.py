@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from .database.jdbc import JdbcProfile
 from .errors import ConfigError, ConfigProblem, Location, dotted, suggestion
 from .fields import Model
-from .options import DEFAULT_IDENTITY, ConfigOptions, ServerOptions
+from .options import DEFAULT_IDENTITY, ServerOptions
 from .profiles import ProfileConfig
 from .schema import AgentConfig
 from .secrets import References, Secret
@@ -345,9 +345,6 @@ def _remarks(options: Mapping[str, Model], profiles: Profiles) -> tuple[str, ...
     for service, entries in profiles.items():
         for name, entry in entries.items():
             found += [f"{service}.{name}: {remark}" for remark in entry.remarks()]
-    stated = options.get("config")
-    if isinstance(stated, ConfigOptions) and stated.auto_reload:
-        found.append("config.autoReload: this version reads its config once, at start")
     return tuple(found)
 
 

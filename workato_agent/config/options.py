@@ -48,9 +48,12 @@ LevelField = Annotated[Level, BeforeValidator(_level)]
 
 
 class ConfigOptions(Model):
-    """``config``: how the file itself is treated."""
+    """``config``: how the file itself is treated.
 
-    auto_reload: bool = Field(True, alias="autoReload")
+    :ivar auto_reload: take over changes of the file without being asked to.
+    """
+
+    auto_reload: bool = Field(False, alias="autoReload")
 
 
 class GatewayOptions(Model):

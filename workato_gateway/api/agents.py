@@ -158,6 +158,7 @@ class Agents:
             "certificate_serial": agent.serial,
             "certificate_expires": moment(agent.certificate_expires),
             "config_hash": catalogue.config_hash or None,
+            "config_problem": catalogue.config_problem or None,
             "calls": live.streams if live is not None else 0,
             "round_trip_ms": None if round_trip is None else round(round_trip * 1000, 2),
             "profiles": [
