@@ -27,7 +27,7 @@ AGENT = [
     "pymysql>=1.1.2",
     "pyodbc>=5.2",
     "pyyaml>=6.0.2",
-    "sqlglot>=27",
+    "sqlglot>=30",
     "treq>=25.5",
     "txpostgres>=1.7",
 ]

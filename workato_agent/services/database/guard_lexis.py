@@ -16,6 +16,7 @@ from typing import Final
 from attrs import frozen
 
 MAX_LENGTH: Final = 128 * 1024
+MAX_LEXEMES: Final = 20_000
 MAX_DEPTH: Final = 60
 MAX_SIGNS: Final = 40
 
@@ -164,6 +165,8 @@ class _Reader:
         if mark is Mark.WORD:
             text = text.lower()
         self._lexemes.append(Lexeme(mark, start, end, text))
+        if len(self._lexemes) > MAX_LEXEMES:
+            raise Doubtful(f"it has more than {MAX_LEXEMES} words: use parameters", start)
         return end
 
     def _line_comment(self, at: int) -> int:

@@ -49,6 +49,7 @@ SQLGLOT: Final = {
 _ACTIONS: Final = POSTGRESQL_ACTIONS | MYSQL_ACTIONS | SQLITE_ACTIONS
 _LONGEST: Final = {"postgresql": 63, "redshift": 127}
 """Bytes of a name: what is longer is cut off by the server, and is another name then."""
+_MOST_NAMES: Final = 200
 _ROW_FIELDS: Final = frozenset(("key", "value", "ordinality"))
 
 Names = frozenset[str]
@@ -105,13 +106,14 @@ def _parse(plain: Plain, product: str) -> exp.Expr:
         trees = [tree for tree in dialect.parser().parse(tokens, plain.sql) if tree is not None]
     except sqlglot.errors.ParseError as error:
         where = error.errors[0] if error.errors else {}
-        raise Refused(
-            f"it can't be parsed: {where.get('description') or 'a syntax error'}"
-        ) from None
+        description, _, _ = str(where.get("description") or "a syntax error").partition(" <")
+        raise Refused(f"it can't be parsed: {description}") from None
     except sqlglot.errors.SqlglotError:
         raise Refused("it can't be parsed") from None
     except RecursionError:
         raise Refused("it is nested too deeply") from None
+    except Exception as error:  # noqa: BLE001 - whatever a parser stumbles over is refused
+        raise Refused(f"it can't be parsed: {type(error).__name__}") from None
     if len(trees) != 1:
         raise Refused("more than one statement is not allowed")
     tree: exp.Expr = trees[0]
@@ -296,16 +298,16 @@ def _tables(tree: exp.Expr, product: str) -> Iterator[Reference]:
 def _aliases_changed(node: Any, kind: str, product: str) -> frozenset[str]:
     """The parts of an UPDATE or DELETE that only repeat an alias of its FROM.
 
-    SQL Server has ``UPDATE o SET … FROM orders AS o``, MySQL ``DELETE o FROM orders AS o``.
+    SQL Server has ``UPDATE o SET … FROM orders AS o``, MySQL too ``DELETE o FROM orders AS o``.
     """
     if kind == "Update" and product == "sqlserver":
         key, first = "this", node.args.get("from_")
         first = None if first is None else first.this
-    elif kind == "Delete" and product == "mysql":
+    elif kind == "Delete" and product in ("mysql", "sqlserver"):
         key, first = "tables", node.this
     else:
         return frozenset()
-    if first is None:
+    if type(first).__name__ != "Table":
         return frozenset()
     sources = (first, *(join.this for join in first.args.get("joins") or ()))
     aliases = {source.alias for source in sources if source.args.get("alias")}
@@ -323,6 +325,8 @@ def _given(node: Any) -> list[str]:
 
 def _common(clause: Any, names: Names, product: str, waiting: list[tuple[Any, Names]]) -> Names:
     """What a WITH names; its own queries are put among those that wait."""
+    if len(names) + len(clause.expressions) > _MOST_NAMES:
+        raise Refused(f"WITH names more than {_MOST_NAMES} queries")
     for query in clause.expressions:
         alias = query.args["alias"]
         name = fold(alias.this.this, product, quoted=bool(alias.this.args.get("quoted")))
@@ -368,11 +372,13 @@ def _check_fields(tree: exp.Expr) -> None:
             columns = {column.name.lower() for column in node.args.get("columns") or ()}
             results.setdefault(node.this.this.lower(), set()).update(columns)
     for node in tree.walk():
-        table = node.args.get("table") if type(node).__name__ == "Column" else None
-        if table is None or table.this.lower() not in results:
+        table = node.args.get("table")
+        if type(node).__name__ != "Column" or type(table).__name__ != "Identifier" or not table:
             continue
-        known = results[table.this.lower()] | _ROW_FIELDS | {table.this.lower()}
-        if type(node.this).__name__ != "Star" and node.name.lower() not in known:
+        qualifier = table.this.lower()
+        if qualifier not in results or type(node.this).__name__ == "Star":
+            continue
+        if node.name.lower() not in results[qualifier] | _ROW_FIELDS | {qualifier}:
             raise Refused(
                 f"{table.this}.{node.name} may be a function: name the columns of {table.this}, "
                 f"as in AS {table.this}({node.name})",
