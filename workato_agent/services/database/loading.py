@@ -45,7 +45,8 @@ class LoadBody(Protocol):
         """The rows, some hundred at a time, each with a value for every one of ``columns``.
 
         Values are as parameters have them (:class:`~.bodies.Call`): of CSV str and None, whose
-        type is the column's; of NDJSON and Arrow also Typed. Raises Problem with the row's number.
+        type is the column's, where bytes are base64 text as in results; so is text of NDJSON. Of
+        NDJSON and Arrow also Typed. Raises Problem with the row's number.
         """
         ...
 
