@@ -22,9 +22,8 @@ from .odbc_errors import statement_problem
 from .odbc_load import thd_load
 from .odbc_values import Placed, converted
 
-_LONG: Final = 8000
-_CHUNK: Final = 500
-_FIRST_CHUNK: Final = 32
+_CHUNK: Final = 2000
+_BLOCK: Final = 64 * 1024
 _VALUE: Final = 24
 
 
@@ -73,12 +72,7 @@ class OdbcCursor:
             )
             for each, kind in zip(described, self._kinds, strict=True)
         ]
-        long = any(
-            each.size <= 0 or each.size > _LONG
-            for each, kind in zip(described, self._kinds, strict=True)
-            if kind in ("string", "bytes", "json", "unknown")
-        )
-        self._chunk = 1 if long else _FIRST_CHUNK
+        self._chunk = 1
         self._ended = False
 
     def thd_read(self, rows: int, size: int) -> Sequence[Row]:
@@ -95,8 +89,13 @@ class OdbcCursor:
                 for row in some
                 for value in row
             )
-            self._chunk = max(1, min(_CHUNK, size * len(read) // (taken + 1)))
+            self._fit(len(read), taken)
         return read
+
+    def _fit(self, rows: int, size: int) -> None:
+        """How many rows to ask for at once: as many as fit a block, by those just read."""
+        self._chunk = max(1, min(_CHUNK, _BLOCK * rows // (size + 1), 8 * self._chunk))
+        self._dbms.thd_pace(self._link, self._chunk)
 
     def convert(self, rows: Sequence[Row], form: ValueForm) -> Sequence[Row]:
         return converted(rows, self._kinds, form)
@@ -302,6 +301,7 @@ class OdbcConnection:
             cursor.close()
 
     def _thd_execute(self, sql: str, values: Sequence[object]) -> OdbcCursor:
+        self._dbms.thd_pace(self._link, 1)
         raw = self._thd_cursor()
         try:
             raw.execute(sql, *values)

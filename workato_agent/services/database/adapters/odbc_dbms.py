@@ -34,6 +34,7 @@ class Link:
     :ivar open: opens another one like it, to stop what runs on this one.
     :ivar spoilt: something of the last call may be left on it.
     :ivar number: the server's own number of it.
+    :ivar pace: rows that the driver fetches at a time.
     """
 
     raw: Any
@@ -44,6 +45,7 @@ class Link:
     number: int = 0
     cursor: Any = None
     in_transaction: bool = False
+    pace: int = 1
 
     def thd_own(self, sql: str, *values: object) -> list[Any]:
         """Run a statement of the agent's own; its rows."""
@@ -99,6 +101,9 @@ class Dbms:
 
     def thd_begin(self, link: Link, *, writing: bool) -> None:
         """Begin a transaction; most drivers do so with the first statement."""
+
+    def thd_pace(self, link: Link, rows: int) -> None:
+        """How many rows the driver may have in memory at a time, where that can be told."""
 
     def guard(self, sql: str, policy: DatabasePolicy) -> None:
         """Refuse what leaves the transaction or the policy. Raises Problem."""

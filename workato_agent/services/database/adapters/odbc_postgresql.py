@@ -35,6 +35,8 @@ _CASTS: Final[dict[str, str]] = {
 }
 # The driver writes times without their offset, and intervals as the session has them.
 _SETTINGS: Final = "SET TimeZone = 'UTC'; SET IntervalStyle = 'iso_8601'; SET DateStyle = 'ISO'"
+_FETCH: Final = 65541
+"""psqlODBC's own attribute: rows that are fetched from the server's cursor at a time."""
 _READ_ONLY: Final = (
     "DO $$BEGIN PERFORM pg_catalog.set_config('transaction_read_only', 'on', true); END$$"
 )
@@ -70,7 +72,7 @@ class Postgresql(Dbms):
             options = f"{options} connect_timeout={max(2, round(timeout))}".strip()
         return {
             "UseDeclareFetch": "1",
-            "Fetch": "200",
+            "Fetch": "1",
             "BoolsAsChar": "0",
             "UseServerSidePrepare": "1",
             "LFConversion": "0",
@@ -89,6 +91,16 @@ class Postgresql(Dbms):
         if not writing:
             # It is a query as well: after one no statement can make the transaction writable.
             link.thd_own(_READ_ONLY)
+
+    def thd_pace(self, link: Link, rows: int) -> None:
+        if rows != link.pace:
+            link.raw.set_attr(_FETCH, rows)
+            link.pace = rows
+
+    def armour(self, sql: str) -> str:
+        # The driver puts a statement of its own around a query, and a comment would end that too.
+        sql = super().armour(sql)
+        return f"{sql}\n" if "--" in sql else sql
 
     def guard(self, sql: str, policy: DatabasePolicy) -> None:
         check(sql, self.dialect, read_only=False)

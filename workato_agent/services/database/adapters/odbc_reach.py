@@ -110,11 +110,9 @@ def _thd_listen(link: socket.socket, endpoint: Endpoint, until: float) -> None:
     except ConnectionError:
         raise _stranger(endpoint, None) from None
     except TimeoutError:
-        raise Problem(
-            "target_unreachable",
-            f"{endpoint}: the connection is taken, and then nothing is said",
-            hint="the server hangs, or a firewall or proxy in between swallows what is said",
-        ) from None
+        raise _silent(endpoint) from None
+    if not heard:
+        raise _silent(endpoint)
     if not _is_right(heard, endpoint.speaks):
         raise _stranger(endpoint, describe(heard))
 
@@ -138,6 +136,14 @@ def _is_right(heard: bytes, speaks: Speaks) -> bool:
     if speaks == "mysql":
         return describe(heard) == "a MySQL or MariaDB server"
     return heard[:1] == b"\x04"
+
+
+def _silent(endpoint: Endpoint) -> Problem:
+    return Problem(
+        "target_unreachable",
+        f"{endpoint}: timeout: the connection is taken, and then nothing is said",
+        hint="the server hangs, or a firewall or proxy in between swallows what is said",
+    )
 
 
 def _stranger(endpoint: Endpoint, name: str | None) -> Problem:

@@ -20,7 +20,11 @@ from .sqlite_values import declared_type, parameter
 
 
 class Sqlite(Dbms):
-    """The transaction is begun and ended by statements: only then the driver reads row by row."""
+    """The transaction is begun and ended by statements, so that a profile may ask for ``StepAPI``.
+
+    With it the driver reads row by row, but knows no type of an expression; without it a result is
+    in memory whole, and the types are those of its first row.
+    """
 
     names: ClassVar[str] = r"sqlite"
     dialect: ClassVar[Dialect] = SQLITE
@@ -36,7 +40,7 @@ class Sqlite(Dbms):
     )
 
     def keys(self, given: Mapping[str, str], timeout: float) -> dict[str, str]:
-        return {"StepAPI": "1", "NoTXN": "1", "BigInt": "1", "Timeout": "5000", "NoCreat": "1"}
+        return {"NoTXN": "1", "BigInt": "1", "Timeout": "5000", "NoCreat": "1"}
 
     def thd_prepare(self, link: Link) -> None:
         # Only a statement that looks at the file shows whether it is a database.

@@ -106,7 +106,7 @@ def generic(value: object, where: str) -> Placed:
 
 KINDS: Final[dict[int, ColumnType]] = {
     -7: "boolean",
-    -6: "integer", 5: "integer", 4: "integer", -5: "integer",
+    -6: "integer", 5: "integer", 4: "integer", -5: "integer", -25: "integer",
     6: "float", 7: "float", 8: "float",
     2: "decimal", 3: "decimal",
     1: "string", 12: "string", -1: "string", -8: "string", -9: "string", -10: "string",
