@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from attrs import asdict, frozen
@@ -156,7 +156,8 @@ def _send(connection: http.client.HTTPConnection, what: Transfer) -> int:
     if not what.send:
         return 0
     _tell_begun(what)
-    with Path(what.send).open("rb") as source:
+    # Who refuses a body may close before it is all sent: the answer says why.
+    with Path(what.send).open("rb") as source, suppress(BrokenPipeError, ConnectionResetError):
         connection.sock.sendfile(source)
     return size
 

@@ -18,10 +18,12 @@ from . import policy
 from .config.database import (
     DatabaseProfile,
     JdbcProfile,
+    LibpqProfile,
     MysqlProfile,
     OdbcProfile,
     OracleProfile,
     PostgresqlProfile,
+    RedshiftProfile,
     SqliteProfile,
     SqlserverProfile,
 )
@@ -132,10 +134,14 @@ def _sqlite(need: _Need, profile: SqliteProfile) -> Adapter:
     return need.in_threads(SqliteDriver(settings, need.policy))
 
 
-def _postgresql(need: _Need, profile: PostgresqlProfile) -> Adapter:
+def _postgresql(need: _Need, profile: LibpqProfile) -> Adapter:
     from .services.database.adapters.postgresql import PostgresqlAdapter
 
-    settings = PostgresqlSettings(
+    return PostgresqlAdapter.build(need.reactor, _libpq(profile), need.pool, need.policy)
+
+
+def _libpq(profile: LibpqProfile) -> PostgresqlSettings:
+    return PostgresqlSettings(
         host=profile.host,
         database=profile.database,
         user=profile.username,
@@ -147,7 +153,6 @@ def _postgresql(need: _Need, profile: PostgresqlProfile) -> Adapter:
         key_file=profile.sslkey,
         connect_timeout=profile.timeout,
     )
-    return PostgresqlAdapter.build(need.reactor, settings, need.pool, need.policy)
 
 
 def _mysql(need: _Need, profile: MysqlProfile) -> Adapter:
@@ -243,6 +248,7 @@ _ADAPTERS: Final[Mapping[type[DatabaseProfile], Callable[[_Need, Any], Adapter]]
     OdbcProfile: _odbc,
     OracleProfile: _oracle,
     PostgresqlProfile: _postgresql,
+    RedshiftProfile: _postgresql,
     SqliteProfile: _sqlite,
     SqlserverProfile: _sqlserver,
 }

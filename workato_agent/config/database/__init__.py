@@ -6,7 +6,7 @@ from .jdbc import JdbcProfile
 from .mysql import MysqlProfile
 from .odbc import OdbcProfile
 from .oracle import OracleProfile
-from .postgresql import PostgresqlProfile, RedshiftProfile
+from .postgresql import LibpqProfile, PostgresqlProfile, RedshiftProfile
 from .sqlite import SqliteProfile
 from .sqlserver import SqlserverProfile
 
@@ -15,6 +15,7 @@ __all__ = [
     "AnyDatabase",
     "DatabaseProfile",
     "JdbcProfile",
+    "LibpqProfile",
     "MysqlProfile",
     "OdbcProfile",
     "OracleProfile",
