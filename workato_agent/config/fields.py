@@ -34,6 +34,8 @@ class Model(BaseModel):
         validate_by_name=True,
         validate_by_alias=True,
         validate_default=True,
+        # An agent has few of the kinds of profiles that there are.
+        defer_build=True,
     )
 
     later: ClassVar[Mapping[str, str]] = {}
