@@ -94,6 +94,23 @@ class Formats(SynchronousTestCase):
                 self.assertEqual(unique[index], name)
 
 
+class FastCsv(SynchronousTestCase):
+    cells = (
+        st.none()
+        | st.text(st.sampled_from('ab,"\r\n \\.;é') | st.characters(exclude_categories=["Cs"]))
+        | st.integers(-(2**70), 2**70)
+        | st.floats(allow_nan=False, allow_infinity=False)
+    )
+
+    @given(st.lists(st.tuples(cells, cells, cells), max_size=5))
+    def test_the_fast_way_writes_the_same(self, rows: list[tuple[object, object, object]]) -> None:
+        columns = [Column(name, "string") for name in "abc"]
+        fast, careful = CsvWriter(), CsvWriter()
+        fast.head(columns)
+        careful.head([Column(name, "array") for name in "abc"])
+        self.assertEqual(fast.rows(rows, first=True), careful.rows(rows, first=True))
+
+
 class Negotiation(SynchronousTestCase):
     def check(self, accept: str | None, expected: str) -> None:
         self.assertEqual(negotiate(accept).format, expected)

@@ -14,6 +14,8 @@ asks for (:data:`ValueForm`). In every form decimals, dates, times, UUIDs and in
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final, Literal, Protocol
@@ -139,6 +141,12 @@ def unique_names(names: Iterable[str]) -> tuple[str, ...]:
 
 
 _NEEDS_QUOTES: Final = re.compile('[",\r\n]')
+# Types whose values are text or numbers. For those, and without empty strings, the standard library
+# writes the same, three times as fast.
+_PLAIN: Final = frozenset(
+    {"integer", "float", "decimal", "string", "bytes", "date", "time", "timestamp", "timestamptz",
+     "interval", "uuid", "json"}
+)  # fmt: skip
 
 
 class CsvWriter:
@@ -155,14 +163,31 @@ class CsvWriter:
 
     def __init__(self) -> None:
         self._single = False
+        self._plain = False
 
     def head(self, columns: Sequence[Column]) -> bytes:
         self._single = len(columns) == 1
+        self._plain = not self._single and all(column.type in _PLAIN for column in columns)
         if not columns:
             return b""
-        return self.rows([[column.name for column in columns]], first=True)
+        return self._careful([[column.name for column in columns]])
 
     def rows(self, rows: Sequence[Row], *, first: bool) -> bytes:
+        if not self._plain:
+            return self._careful(rows)
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        if any("" in row for row in rows):
+            for row in rows:
+                if "" in row:
+                    text.write(",".join(map(self._field, row)) + "\r\n")
+                else:
+                    writer.writerow(row)
+        else:
+            writer.writerows(rows)
+        return text.getvalue().encode()
+
+    def _careful(self, rows: Sequence[Row]) -> bytes:
         return "".join([",".join(map(self._field, row)) + "\r\n" for row in rows]).encode()
 
     def tail(self, count: int, *, truncated: bool) -> bytes:
