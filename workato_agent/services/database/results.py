@@ -145,7 +145,7 @@ _NEEDS_QUOTES: Final = re.compile('[",\r\n]')
 # writes the same, three times as fast.
 _PLAIN: Final = frozenset(
     {"integer", "float", "decimal", "string", "bytes", "date", "time", "timestamp", "timestamptz",
-     "interval", "uuid", "json"}
+     "interval", "uuid"}
 )  # fmt: skip
 
 
