@@ -97,8 +97,6 @@ class ScriptedConnection:
 
     def thd_run(self, statement: Statement) -> ScriptedCursor:
         with self._alone(statement.sql):
-            if self.stops:
-                self.driver.misuse.append("used after it was stopped")
             self._act(statement.sql)
             return ScriptedCursor(self, self.driver.rows if "rows" in statement.sql else 0)
 
@@ -150,6 +148,8 @@ class ScriptedConnection:
 
     def thd_renew(self) -> bool:
         with self._alone("renew"):
+            if self.stops:
+                self.driver.misuse.append("kept after it was stopped")
             self._in_transaction = False
             return not self.lost
 

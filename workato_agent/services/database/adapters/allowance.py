@@ -39,7 +39,9 @@ class Allowance:
         return (self.limit or 0.0) - spent
 
     def thd_timed(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Let the database work."""
+        """Let the database work. Raises Problem when the work has been stopped before."""
+        if self._stopped or self.expired:
+            raise self.problem()
         self._turn(working=True)
         try:
             return function(*args, **kwargs)

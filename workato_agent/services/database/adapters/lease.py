@@ -67,6 +67,7 @@ class OwnTransaction:
         self._give_back(reusable=True)
 
     async def failed(self, *, usable: bool) -> None:
+        usable = usable and not self.connection.busy
         if not usable:
             self.connection.stop()
         await wait_for(self._reactor, self._give_back(reusable=usable), ABORT_SECONDS)

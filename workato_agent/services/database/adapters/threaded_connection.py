@@ -57,6 +57,11 @@ class ThreadedConnection:
     def __attrs_post_init__(self) -> None:
         self._lane = Lane(self._threads)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a thread has it."""
+        return self._lane.busy
+
     def begin(self, limit: float | None) -> None:
         """Begin a piece of work that the database may work on for ``limit`` seconds."""
         self.allowance = Allowance(limit)

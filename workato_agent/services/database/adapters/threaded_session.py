@@ -112,5 +112,5 @@ class _Part:
 
     async def failed(self, *, usable: bool) -> None:
         self._session.busy = False
-        if not usable or not self.connection.seems_alive():
+        if not usable or self.connection.busy or not self.connection.seems_alive():
             await self._session.end(usable=False)
