@@ -19,7 +19,7 @@ from attrs import define, field
 
 from workato_tunnel.problems import Problem
 
-DEFAULT_HEAP: Final = 1024
+DEFAULT_HEAP: Final = 512
 """MiB."""
 START_SECONDS: Final = 30.0
 _EXTRA: Final = "pip install 'workato-agent[jdbc]'"
@@ -141,6 +141,8 @@ class Jvm:
             "-Xrs",
             f"-Xmx{self.heap}m",
             "-XX:+UseSerialGC",
+            "-XX:MinHeapFreeRatio=10",
+            "-XX:MaxHeapFreeRatio=20",
             "-Djava.awt.headless=true",
             jvmpath=library,
             classpath=[],

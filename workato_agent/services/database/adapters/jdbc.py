@@ -68,6 +68,8 @@ def _own_properties(scheme: str, seconds: float) -> dict[str, str]:
             "stringtype": "unspecified",
             "escapeSyntaxCallMode": "callIfNoReturn",
             "reWriteBatchedInserts": "true",
+            # A plan that the server keeps fails when a table changes.
+            "prepareThreshold": "0",
             "options": "-c IntervalStyle=iso_8601",
             # What doesn't fit is an exception, not the end of the JVM's memory.
             "maxResultBuffer": "60p",

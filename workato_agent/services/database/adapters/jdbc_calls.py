@@ -77,6 +77,10 @@ def thd_call(
             statement.registerOutParameter(index, each.java_type)
     has_rows = bool(connection.thd_running(statement, "execute"))
     out: dict[str, object] = {}
+    if has_return:  # H2 has it in what looks like a result
+        _thd_fill(out, statement, placed)
+        connection.thd_forget(statement)
+        return None, out
     cursor = connection.cursor(statement, has_rows=has_rows)
     return CallCursor(cursor, statement, placed, out), out  # type: ignore[return-value]  # the same protocol
 
@@ -107,15 +111,20 @@ class CallCursor:
     def thd_next(self) -> bool:
         if self._cursor.thd_next():
             return True
-        for index, each in enumerate(self._parameters, 1):
-            if each.given:
-                name = RETURN if each.mode == _RETURN else each.name or str(index)
-                kind = column_reading(name, each.java_type, each.type_name, 0, 0).column.type
-                self._out[name] = wire_value(self._statement.getObject(index), kind)
+        _thd_fill(self._out, self._statement, self._parameters)
         return False
 
     def thd_close(self) -> None:
         self._cursor.thd_close()
+
+
+def _thd_fill(out: dict[str, object], statement: Any, parameters: Sequence[Parameter]) -> None:
+    """Take what a procedure has given back."""
+    for index, each in enumerate(parameters, 1):
+        if each.given:
+            name = RETURN if each.mode == _RETURN else each.name or str(index)
+            kind = column_reading(name, each.java_type, each.type_name, 0, 0).column.type
+            out[name] = wire_value(statement.getObject(index), kind)
 
 
 def _find(

@@ -24,7 +24,7 @@ from .jdbc_catalogue import thd_shape, thd_tables
 from .jdbc_errors import Fault, fault, statement_problem
 from .jdbc_load import thd_load
 from .jdbc_parameters import Setters
-from .jdbc_reading import BlockReader
+from .jdbc_reading import APART, BlockReader
 from .jdbc_values import ColumnReading, column_reading, converter
 
 MYSQL_FAMILY: Final = frozenset(("mysql", "mariadb"))
@@ -34,10 +34,11 @@ BATCH: Final = 500
 _FORWARD_ONLY: Final = 1003  # java.sql.ResultSet
 _READ_ONLY: Final = 1007
 _STREAMED: Final = -(2**31)  # how MySQL's own driver is told not to keep a result in memory
-_FIRST_ROWS: Final = 32
+FIRST_ROWS: Final = 2
+"""Nothing is known of their size; the next fetches are fitted to it."""
 _MOST_ROWS: Final = 5000
 _BUFFER: Final = 512 * 1024
-_MOST_ARRAYS: Final = 100
+_MOST_APART: Final = 200
 # Statements that leave nothing behind on their connection.
 _TRACELESS: Final = frozenset(
     ("select", "with", "values", "insert", "update", "delete", "merge", "show", "explain")
@@ -66,6 +67,11 @@ class JdbcConnection:
     _broken: bool = False
     _running: Any = None
     _open: list[Any] = field(factory=list)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the driver fetches as many rows at a time as it is told."""
+        return not self._mysql_driver
 
     def thd_begin(self, *, writing: bool) -> None:
         self._writing = writing
@@ -177,8 +183,13 @@ class JdbcConnection:
 
     def thd_stop(self) -> None:
         running = self._running
-        if running is not None:
-            with suppress(*self.errors):
+        if running is None:
+            return
+        with suppress(*self.errors):
+            if self.product == POSTGRESQL and hasattr(self.raw, "cancelQuery"):
+                # Its statements ask the server only once, and that may come too early.
+                self.raw.cancelQuery()
+            else:
                 running.cancel()
 
     def thd_close(self) -> None:
@@ -230,7 +241,7 @@ class JdbcConnection:
             prepared = self.raw.prepareStatement(sql, _FORWARD_ONLY, _READ_ONLY)
             self._open.append(prepared)
         with suppress(*self.errors):
-            prepared.setFetchSize(_STREAMED if self._mysql_driver else _FIRST_ROWS)
+            prepared.setFetchSize(_STREAMED if self._mysql_driver else FIRST_ROWS)
         return prepared
 
     def escaped(self, sql: str) -> str:
@@ -293,7 +304,7 @@ class JdbcConnection:
 
     def thd_text(self, result: Any, width: int, rows: int, size: int) -> list[list[Any]]:
         """The next rows of a result of ``width`` columns as text, by columns."""
-        return self._reader.thd_read(result, ("text",) * width, rows, size)
+        return self._reader.thd_read(result, ("text",) * width, rows, size)[0]
 
     def cursor(self, statement: Any, *, has_rows: bool) -> JdbcCursor:
         """What a statement that has been run brings."""
@@ -328,7 +339,8 @@ class JdbcCursor:
     _result: Any = field(init=False, default=None)
     _readings: Sequence[ColumnReading] = field(init=False, default=())
     _ended: bool = field(init=False, default=True)
-    _fitted: int = field(init=False, default=0)
+    _fetched: int = field(init=False, default=FIRST_ROWS)
+    _apart: int = field(init=False, default=FIRST_ROWS)
 
     def __attrs_post_init__(self) -> None:
         self._thd_take(has_rows=self.has_rows)
@@ -349,15 +361,24 @@ class JdbcCursor:
         if self._ended:
             return []
         readings = tuple(each.reading for each in self._readings)
-        if "array" in readings:
-            rows = min(rows, _MOST_ARRAYS)
-        columns = self._connection.thd_reading(
+        if not APART.isdisjoint(readings):
+            rows = min(rows, self._apart)
+        columns, length = self._connection.thd_reading(
             self._statement, lambda: self._reader.thd_read(self._result, readings, rows, size)
         )
         if not columns:
             self._ended = True
             return []
-        self._thd_fit(columns)
+        length += sum(
+            len(value)
+            for column, reading in zip(columns, readings, strict=True)
+            if reading == "bytes"
+            for value in column
+            if isinstance(value, bytes)
+        )
+        per_row = length // len(columns[0])
+        self._apart = max(1, min(_MOST_APART, size // max(1, per_row)))
+        self._thd_fit(per_row)
         return list(zip(*columns, strict=True))
 
     def convert(self, rows: Sequence[Row], form: ValueForm) -> Sequence[Row]:
@@ -382,16 +403,13 @@ class JdbcCursor:
         self._ended = True
         self._connection.thd_forget(self._statement)
 
-    def _thd_fit(self, columns: Sequence[Sequence[object]]) -> None:
-        """Have the driver fetch as many rows at a time as fit a buffer, by those seen."""
-        count = len(columns[0])
-        if self._fitted > 1 or count < _FIRST_ROWS // 2:
-            return
-        size = sum(len(value) for column in columns for value in column if isinstance(value, str))
-        fitting = max(1, min(_MOST_ROWS, _BUFFER // max(1, size // count + 8 * len(columns))))
-        self._fitted += 1
-        with suppress(*self._connection.errors):
-            self._result.setFetchSize(fitting)
+    def _thd_fit(self, length: int) -> None:
+        """Have the driver fetch as many rows of such a length at a time as fit a buffer."""
+        fitting = max(1, min(_MOST_ROWS, _BUFFER // max(1, length)))
+        if self._connection.fits and not fitting // 2 <= self._fetched <= fitting * 2:
+            self._fetched = fitting
+            with suppress(*self._connection.errors):
+                self._result.setFetchSize(fitting)
 
 
 def described(data: Any) -> list[ColumnReading]:

@@ -14,6 +14,7 @@ from ..parameters import Number, Typed
 
 _NULL: Final = 0  # java.sql.Types
 _VARCHAR: Final = 12
+_OTHER: Final = 1111
 _INT: Final = range(-(2**31), 2**31)
 _LONG: Final = range(-(2**63), 2**63)
 _POSTGRESQL_TYPES: Final[Mapping[str, str]] = {
@@ -82,7 +83,7 @@ class Setters:
         elif isinstance(value, Typed):
             self._typed(statement, index, value)
         elif isinstance(value, list):
-            statement.setArray(index, self._array(value))
+            self._set_array(statement, index, value)
         else:
             raise ValueError(f"a {type(value).__name__} has no place in a statement")
 
@@ -155,6 +156,13 @@ class Setters:
         except (self._jpype.JException, ValueError):
             statement.setString(index, self._text(text))
 
+    def _set_array(self, statement: Any, index: int, values: Sequence[object]) -> None:
+        if self.product == "postgresql" and not _element_types(values):
+            # Nothing tells the type of what is empty: it takes that of its context.
+            statement.setObject(index, _blank_array(values), _OTHER)
+        else:
+            statement.setArray(index, self._array(values))
+
     def _array(self, values: Sequence[object]) -> Any:
         if self.product not in ("postgresql", "h2", "hsql database engine"):
             raise ValueError(
@@ -202,6 +210,12 @@ class Setters:
             loaded = self._java("java.lang.Class").forName(name, True, self.loader)
             found = self._classes[name] = self._jpype.JClass(loaded)
         return found
+
+
+def _blank_array(values: Sequence[object]) -> str:
+    """PostgreSQL's text of an array that holds nothing but NULLs."""
+    inner = [_blank_array(each) if isinstance(each, list) else "NULL" for each in values]
+    return f"{{{','.join(inner)}}}"
 
 
 def _element_type(values: Sequence[object]) -> str:

@@ -27,9 +27,10 @@ Reading = Literal[
 ]  # fmt: skip
 """How Java is asked for a column's values.
 
-``text`` is the driver's own ``getString``, ``object`` what its object says of itself, ``bytes`` are
-base64, the temporal ones ISO 8601, and an ``array`` comes as an object, apart from the others.
+``text`` is the driver's own ``getString``, ``object`` what its object says of itself, the temporal
+ones ISO 8601; ``bytes`` and an ``array`` come as objects, apart from the others.
 """
+APART: Final = frozenset(("bytes", "array"))
 _MOST_LOOPS: Final = 64
 _MOST_FIELDS: Final = 16 * 1024
 _SLICE: Final = 1024 * 1024
@@ -46,10 +47,11 @@ class BlockReader:
 
     def thd_read(
         self, result: Any, readings: tuple[Reading, ...], rows: int, size: int
-    ) -> list[list[object]]:
+    ) -> tuple[list[list[object]], int]:
         """At most ``rows`` rows and about ``size`` characters; columns of text, None and arrays.
 
-        Empty after the last row. Raises the driver's exceptions.
+        No columns after the last row. The number is that of the characters of all values.
+        Raises the driver's exceptions.
         """
         jpype = self._jpype
         loop = self._loops.get(readings)
@@ -63,8 +65,9 @@ class BlockReader:
         arguments = jpype.JArray(jpype.JObject)([text, result, apart, integer(rows), integer(size)])
         count = int(loop.invokeWithArguments(arguments))
         if not count:
-            return []
-        values: list[Any] = self._thd_python(text).split(SEPARATOR)
+            return [], 0
+        whole = self._thd_python(text)
+        values: list[Any] = whole.split(SEPARATOR)
         width = len(readings)
         if len(values) != count * width + 1:
             raise RuntimeError(f"{count} rows of {width} columns came as {len(values)} values")
@@ -72,10 +75,13 @@ class BlockReader:
         for index, column in enumerate(columns):
             if NULL in column:
                 columns[index] = [None if value == NULL else value for value in column]
-        arrays = [index for index, reading in enumerate(readings) if reading == "array"]
-        for number, index in enumerate(arrays):
-            columns[index] = [apart.get(row * len(arrays) + number) for row in range(count)]
-        return columns
+        objects = [index for index, reading in enumerate(readings) if reading in APART]
+        for number, index in enumerate(objects):
+            found = [apart.get(row * len(objects) + number) for row in range(count)]
+            if readings[index] == "bytes":
+                found = [None if value is None else bytes(value) for value in found]
+            columns[index] = found
+        return columns, len(whole)
 
     def _thd_python(self, text: Any) -> str:
         """A Java text, in slices: to encode it takes several times its size of Java's memory."""
@@ -131,12 +137,9 @@ class BlockReader:
         java = _java(self._jpype)
         append = java.virtual(java.builder, "append", java.builder, java.string)
         ending = java.with_last(append, SEPARATOR)
-        if reading == "array":
+        if reading in APART:
             add = java.virtual(java.list, "add", java.boolean, java.object)
-            value = java.handles.filterReturnValue(
-                java.get("getArray", "java.sql.Array", index),
-                java.or_null(java.virtual(java.cls("java.sql.Array"), "getArray", java.object)),
-            )
+            value = java.bytes(index) if reading == "bytes" else java.elements(index)
             store = java.handles.filterArguments(add, 1, java.array([value]))
             store = store.asType(java.type(java.void, java.list, java.result))
             store = java.permuted(store, (java.builder, java.result, java.list), java.void, 2, 1)
@@ -233,8 +236,7 @@ class _Java:
         """``(ResultSet) -> result``: a getter of one column."""
         classes = [self.cls("java.lang.Class") for _ in more]
         getter = self.virtual(self.result, name, self.cls(result), self.int, *classes)
-        values = self._jpype.JArray(self._jpype.JObject)([self.boxed(index), *more])
-        return self.handles.insertArguments(getter, 1, values)
+        return self._at(getter, index, *more)
 
     def value(self, reading: Reading, index: int) -> Any:
         """``(ResultSet) -> String``: one column's value as text."""
@@ -253,8 +255,6 @@ class _Java:
             return self.get("getObject", "java.lang.Object", index)
         if reading == "decimal":
             return self._decimal(index)
-        if reading == "bytes":
-            return self._base64(index)
         name, formatter = _TEMPORAL[reading]
         found = self.get("getObject", "java.lang.Object", index, self.cls(name))
         if formatter is not None:
@@ -275,6 +275,25 @@ class _Java:
         text = self.dropping(text.asType(self.type(self.object, self.result)), 0, throwable)
         return self.handles.catchException(handle, throwable, text)
 
+    def bytes(self, index: int) -> Any:
+        """``(ResultSet) -> Object``: a column's bytes."""
+        byte_array = self._jpype.JArray(self._jpype.JByte).class_
+        getter = self.virtual(self.result, "getBytes", byte_array, self.int)
+        return self._at(getter, index).asType(self.type(self.object, self.result))
+
+    def elements(self, index: int) -> Any:
+        """``(ResultSet) -> Object``: the Java array of an SQL array."""
+        array = self.cls("java.sql.Array")
+        return self.handles.filterReturnValue(
+            self.get("getArray", "java.sql.Array", index),
+            self.or_null(self.virtual(array, "getArray", self.object)),
+        )
+
+    def _at(self, getter: Any, index: int, *more: Any) -> Any:
+        """A getter with its column given."""
+        values = self._jpype.JArray(self._jpype.JObject)([self.boxed(index), *more])
+        return self.handles.insertArguments(getter, 1, values)
+
     def _decimal(self, index: int) -> Any:
         kind = self.cls("java.math.BigDecimal")
         plain = self.virtual(kind, "toPlainString", self.string)
@@ -284,18 +303,6 @@ class _Java:
         chosen = self.handles.guardWithTest(is_one.bindTo(kind), plain, same)
         found = self.get("getObject", "java.lang.Object", index)
         return self._or_text(self.handles.filterReturnValue(found, chosen), index)
-
-    def _base64(self, index: int) -> Any:
-        byte_array = self._jpype.JArray(self._jpype.JByte).class_
-        getter = self.virtual(self.result, "getBytes", byte_array, self.int)
-        values = self._jpype.JArray(self._jpype.JObject)([self.boxed(index)])
-        encode = self.virtual(
-            self.cls("java.util.Base64$Encoder"), "encodeToString", self.string, byte_array
-        )
-        encode = encode.bindTo(self._jpype.JClass("java.util.Base64").getEncoder())
-        return self.handles.filterReturnValue(
-            self.handles.insertArguments(getter, 1, values), self.or_null(encode)
-        )
 
 
 _TEMPORAL: Final[dict[str, tuple[str, str | None]]] = {

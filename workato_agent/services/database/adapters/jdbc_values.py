@@ -115,7 +115,7 @@ def _change(each: ColumnReading, form: ValueForm) -> Change | None:
     if kind == "float":
         return _floats if form == "native" else _finite_floats
     if kind == "bytes":
-        return _every(base64.b64decode) if form == "native" else None
+        return None if form == "native" else _every(_base64)
     if kind == "json":
         return _every(_json) if form == "json" else None
     if kind == "array":
@@ -128,6 +128,10 @@ def _change(each: ColumnReading, form: ValueForm) -> Change | None:
 
 def _every(change: Callable[[Any], object]) -> Change:
     return lambda values: [None if value is None else change(value) for value in values]
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode("ascii")
 
 
 def _integers(values: Sequence[Any]) -> Sequence[Any]:
@@ -273,7 +277,7 @@ def _element(value: Any, *, native: bool) -> object:
     if name.startswith("["):
         if name == "[B":
             data = bytes(value)
-            return data if native else base64.b64encode(data).decode("ascii")
+            return data if native else _base64(data)
         return _array(value, native=native)
     if name == "java.lang.Boolean" or isinstance(value, int | float):
         return _number(value, name, native=native)
