@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import msgspec
 import pyarrow as pa
-from attrs import frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet import reactor
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import TestCase
 
@@ -57,6 +58,23 @@ class Answered:
     @property
     def msgpack(self) -> Any:
         return msgspec.msgpack.decode(self.body)
+
+
+@define(eq=False)
+class StalledBody:
+    """A body that comes as far as ``data`` and then no further."""
+
+    data: bytes
+    stalled: Deferred[None] = field(factory=Deferred)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self.data), 65536):
+            yield self.data[start : start + 65536]
+        self.stalled.callback(None)
+        await Deferred()
+
+    async def read(self, limit: int) -> bytes:
+        raise AssertionError("it is streamed")
 
 
 class ServiceCase(TestCase):
@@ -162,7 +180,7 @@ class Batches(ServiceCase):
     async def test_a_set_that_does_not_match_is_named(self) -> None:
         lists = "insert into items (id, name) values (?, ?)"
         names = "insert into items (id, name) values (:id, :name)"
-        for sql, sets, field in (
+        for sql, sets, where in (
             (lists, [[2, "x"], [3]], "params[1]"),
             (lists, [[2], [3]], "params"),
             (lists, [[2, "x"], {"id": 1}], "params[1]"),
@@ -173,7 +191,7 @@ class Batches(ServiceCase):
             (names, [1], "params[0]"),
         ):
             problem = await self.refused("POST", "batch", {"sql": sql, "params": sets})
-            self.assertEqual((problem.code, problem.extra.get("field")), ("bad_request", field))
+            self.assertEqual((problem.code, problem.extra.get("field")), ("bad_request", where))
 
     async def test_a_large_one(self) -> None:
         sets = [[n, "x" * 20] for n in range(2, 20_000)]
@@ -195,7 +213,7 @@ class Bodies(ServiceCase):
             await self.post("execute", {"sql": "delete from items where id = 2"})
 
     async def test_messagepack_is_checked_as_json_is(self) -> None:
-        for body, field in (
+        for body, where in (
             ({"sql": 1}, "sql"),
             ({"sql": "x", "more": 1}, "more"),
             ({"sql": "x", "params": [{"a": 1}]}, "params[0]"),
@@ -206,7 +224,7 @@ class Bodies(ServiceCase):
             problem = await self.refused(
                 "POST", "query", msgspec.msgpack.encode(body), kind=MSGPACK
             )
-            self.assertEqual((problem.code, problem.extra.get("field")), ("bad_request", field))
+            self.assertEqual((problem.code, problem.extra.get("field")), ("bad_request", where))
         for data in (
             b"", b"\xc1", b"\xdd\xff\xff\xff\xff", b"\x91" * 100_000, b"\xdf\xff\xff\xff\xff",
             b"\x82\xa3sql\xa1x\xa6params" + b"\x91" * 5000, b'{"sql": "x"}',
@@ -263,14 +281,14 @@ class Names(ServiceCase):
         problem = await self.refused("POST", "queries/nothing")
         self.assertEqual(problem.code, "not_found")
         self.assertIn("above", problem.hint or "")
-        for params, field in (
+        for params, where in (
             (None, "params"),
             ([1], "params"),
             ({}, "params.low"),
             ({"low": 1, "high": 2}, "params.high"),
         ):
             problem = await self.refused("POST", "queries/above", {"params": params})
-            self.assertEqual((problem.code, problem.extra), ("bad_request", {"field": field}))
+            self.assertEqual((problem.code, problem.extra), ("bad_request", {"field": where}))
         problem = await self.refused("POST", "queries/above", {"sql": "select 1"})
         self.assertEqual(problem.extra, {"field": "sql"})
 
@@ -350,7 +368,7 @@ class Loads(ServiceCase):
 
     async def test_what_does_not_fit_is_refused(self) -> None:
         data = b"id,name\n2,two\n"
-        for query, field in (
+        for query, where in (
             ({"columns": "id"}, "columns"),
             ({"columns": "id,,name"}, "columns"),
             ({"columns": "id,id"}, "columns"),
@@ -361,7 +379,7 @@ class Loads(ServiceCase):
             ({"colums": "id"}, "colums"),
         ):
             problem = await self.refused("POST", "load/items", data, kind=CSV, **query)
-            self.assertEqual((problem.code, problem.extra), ("bad_request", {"field": field}))
+            self.assertEqual((problem.code, problem.extra), ("bad_request", {"field": where}))
         for kind in (
             None,
             "application/json",
@@ -377,6 +395,26 @@ class Loads(ServiceCase):
         problem = await self.refused("POST", "load/items", rows + b"1,2,3\n", kind=CSV)
         self.assertEqual(problem.extra, {"line": 60_000})
         self.assertEqual(await self.names(), {1: "one"})
+
+    async def test_a_caller_who_leaves_undoes_all(self) -> None:
+        table = pa.table({"id": list(range(2, 5000))})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=500)
+        numbers = range(2, 50_000)
+        for kind, data in (
+            (CSV, b"id\n" + b"".join(b"%d\n" % n for n in numbers)),
+            (NDJSON, b"".join(b'{"id":%d}\n' % n for n in numbers)),
+            (ARROW, sink.getvalue().to_pybytes()[:-64]),
+        ):
+            body = StalledBody(data)
+            sent = request("POST", "load/items", headers=(("content-type", kind),))
+            loading = ensureDeferred(self.service.handle(evolve(sent, body=body)))
+            await body.stalled
+            loading.cancel()
+            with self.assertRaises(CancelledError):
+                await loading
+            self.assertEqual(await self.names(), {1: "one"})
 
     async def test_no_rows(self) -> None:
         self.assertEqual((await self.load(b"id,name\n")).json, {"row_count": 0})
