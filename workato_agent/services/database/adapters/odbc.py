@@ -82,17 +82,10 @@ class OdbcDriver:
             # The driver is on its own afterwards: servers count connections that say nothing.
             thd_look(endpoint, settings.connect_timeout)
             self._known = True
-        own = {name.lower() for name in given}
+        keys = {name: value for name, value in given.items() if name.lower() not in dbms.own_keys}
+        there = {name.lower() for name in keys}
         defaults = dbms.keys(given, settings.connect_timeout)
-        keys = given | {
-            name: value
-            for name, value in defaults.items()
-            if name.lower() not in own or name == "pqopt"
-        }
-        if "pqopt" in defaults:
-            keys = {name: value for name, value in keys.items() if name.lower() != "pqopt"} | {
-                "pqopt": defaults["pqopt"]
-            }
+        keys |= {name: value for name, value in defaults.items() if name.lower() not in there}
         if settings.user is not None:
             keys["UID"] = settings.user
         if settings.password is not None:

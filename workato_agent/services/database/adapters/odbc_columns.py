@@ -55,7 +55,14 @@ def thd_columns(cursor: Any) -> Sequence[OdbcColumn]:
             sql_type = _thd_number(manager, handle, index, sql_type)
             type_name = _thd_text(manager, handle, index)
         columns.append(
-            OdbcColumn(name, sql_type, type_name.lower(), size or 0, scale or 0, bool(nullable))
+            OdbcColumn(
+                name.rstrip("\0"),
+                sql_type,
+                type_name.lower(),
+                size or 0,
+                scale or 0,
+                bool(nullable),
+            )
         )
     return columns
 

@@ -85,6 +85,10 @@ class Dbms:
     braces: ClassVar[bool] = True
     meanings: ClassVar[Sequence[Meaning]] = ()
     words_end: ClassVar[bool] = False
+    bodies: ClassVar[bool] = False
+    """Whether the semicolons of a procedure's body are no end of the statement that makes it."""
+    own_keys: ClassVar[frozenset[str]] = frozenset()
+    """Names of :meth:`keys` that win over those given."""
     exact_decimals: ClassVar[bool] = False
     """Whether the precision that the driver tells is the column's own."""
 
@@ -107,7 +111,13 @@ class Dbms:
 
     def guard(self, sql: str, policy: DatabasePolicy) -> None:
         """Refuse what leaves the transaction or the policy. Raises Problem."""
-        check(sql, self.dialect, read_only=policy.read_only, words_end=self.words_end)
+        check(
+            sql,
+            self.dialect,
+            read_only=policy.read_only,
+            words_end=self.words_end,
+            bodies=self.bodies,
+        )
 
     def spoils(self, sql: str) -> bool:
         """Whether the connection can't be given to another call after this statement."""

@@ -16,6 +16,7 @@ from .base import read_only_problem
 _TRANSACTION: Final = frozenset(
     {"begin", "start", "commit", "rollback", "savepoint", "release", "end", "abort", "xa", "save"}
 )
+_WITH_BODY: Final = frozenset({"procedure", "function", "trigger", "event", "package"})
 _READS: Final = frozenset(
     {"select", "with", "values", "table", "show", "explain", "describe", "desc"}
 )
@@ -37,20 +38,26 @@ _LINGERS: Final = frozenset(
 )  # fmt: skip
 
 
-def check(sql: str, dialect: Dialect, *, read_only: bool, words_end: bool = False) -> None:
+def check(
+    sql: str, dialect: Dialect, *, read_only: bool, words_end: bool = False, bodies: bool = False
+) -> None:
     """Refuse stacked statements and transaction control; all but plain queries if ``read_only``.
 
     :param words_end: statements may follow each other without a semicolon (T-SQL).
+    :param bodies: ``CREATE PROCEDURE`` and its like hold statements, and nothing comes after them.
 
     Raises Problem.
     """
     shape = outline(sql, dialect)
-    if shape.several:
+    body = bodies and shape.first in ("create", "alter") and bool(shape.words & _WITH_BODY)
+    if shape.several and not body:
         raise Problem(
             "query_failed",
             "the body holds more than one statement",
             hint="send one statement at a time; a session keeps them in one transaction",
         )
+    if body and not read_only:
+        return
     words = shape.words
     control = shape.first in _TRANSACTION
     if words_end and not control:

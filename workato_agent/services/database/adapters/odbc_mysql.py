@@ -16,6 +16,9 @@ from .odbc_errors import LOST, READ_ONLY, Meaning
 from .odbc_reach import Speaks
 from .odbc_values import INT64, Placed, digits, exact, finite, no_arrays, plain, refused
 
+_SQL_CHAR: Final = 1
+_SQL_WCHAR: Final = -8
+_MOST_AT_ONCE: Final = 2**30
 _MOST_DIGITS: Final = 65
 _MOST_SCALE: Final = 38
 _CASTS: Final = {"date": "DATE", "time": "TIME(6)", "timestamp": "DATETIME(6)"}
@@ -36,6 +39,8 @@ class Mysql(Dbms):
     speaks: ClassVar[Speaks] = "mysql"
     port: ClassVar[int | None] = 3306
     exact_decimals: ClassVar[bool] = True
+    bodies: ClassVar[bool] = True
+    own_keys: ClassVar[frozenset[str]] = frozenset({"charset"})
     meanings: ClassVar[Sequence[Meaning]] = (
         Meaning(READ_ONLY, "", states=("25006",), natives=(1792,)),
         Meaning(
@@ -58,6 +63,12 @@ class Mysql(Dbms):
         return {"CHARSET": "utf8mb4", "FORWARDONLY": "1", "NO_CACHE": "1"}
 
     def thd_prepare(self, link: Link) -> None:
+        # Long text is sent and read whole and as UTF-8: the driver's own pieces of UTF-16 get
+        # mixed up at their edges.
+        link.raw.maxwrite = _MOST_AT_ONCE
+        link.raw.setencoding("utf-8", ctype=_SQL_CHAR)
+        for number in (_SQL_CHAR, _SQL_WCHAR):
+            link.raw.setdecoding(number, encoding="utf-8", ctype=_SQL_CHAR)
         ((link.number, mode),) = link.thd_own("select connection_id(), @@sql_mode")
         modes = mode.split(",")
         kept = [each for each in modes if each not in _STRANGE_MODES]

@@ -49,6 +49,7 @@ class Postgresql(Dbms):
     dialect: ClassVar[Dialect] = POSTGRESQL
     speaks: ClassVar[Speaks] = "postgresql"
     port: ClassVar[int | None] = 5432
+    own_keys: ClassVar[frozenset[str]] = frozenset({"pqopt"})
     meanings: ClassVar[Sequence[Meaning]] = (
         Meaning(READ_ONLY, "", states=("25006",)),
         Meaning("deadline_exceeded", "the server's own time limit", states=("57014",)),

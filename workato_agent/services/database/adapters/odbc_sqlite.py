@@ -29,6 +29,7 @@ class Sqlite(Dbms):
     names: ClassVar[str] = r"sqlite"
     dialect: ClassVar[Dialect] = SQLITE
     braces: ClassVar[bool] = False
+    bodies: ClassVar[bool] = True
     meanings: ClassVar[Sequence[Meaning]] = (
         Meaning(READ_ONLY, "", natives=(8,), pattern=r"readonly database"),
         Meaning("query_failed", "another process held the file: try again", natives=(5, 6)),
@@ -77,6 +78,12 @@ class Sqlite(Dbms):
     def place(self, value: object, where: str) -> Placed:
         placed = parameter(value, where)
         return Placed("?", int(placed) if isinstance(placed, bool) else placed)
+
+    def armour(self, sql: str) -> str:
+        # What follows a semicolon is a second statement to the driver, though it be a comment.
+        sql = super().armour(sql)
+        end = outline(sql, self.dialect).end
+        return sql[:end] if end else sql
 
     def _quoted(self, text: str) -> str:
         return self.quote(text[1:-1].replace("``", "`") if text[0] == "`" else text[1:-1])

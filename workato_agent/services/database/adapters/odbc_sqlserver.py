@@ -45,6 +45,7 @@ class Sqlserver(Dbms):
     port: ClassVar[int | None] = 1433
     words_end: ClassVar[bool] = True
     exact_decimals: ClassVar[bool] = True
+    bodies: ClassVar[bool] = True
     meanings: ClassVar[Sequence[Meaning]] = (
         Meaning(READ_ONLY, "", natives=(3906, 3908)),
         Meaning(
