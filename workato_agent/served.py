@@ -151,9 +151,10 @@ class ServedProfiles:
 
     async def close(self) -> None:
         """Close all services, then end the threads. One that fails or hangs delays no other."""
+        entries, self._entries = self._entries, {}
         closing = [
             Deferred.fromCoroutine(self._close(f"{service}.{name}", entry))
-            for (service, name), entry in self._entries.items()
+            for (service, name), entry in entries.items()
         ]
         for retiring in list(self._retiring):
             retiring.cancel()

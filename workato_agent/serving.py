@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Thread
@@ -14,6 +15,7 @@ from .config.database import ADAPTERS, DatabaseProfile
 from .config.files import FilesProfile
 from .config.http import HttpAuth, HttpProfile
 from .config.profiles import ProfileConfig
+from .config.scripts import QuoteOptions, ScriptOptions, ScriptsProfile
 from .services.base import ProfileService
 from .services.files.posix import LocalFilesystem
 from .services.files.service import FilesService
@@ -21,6 +23,9 @@ from .services.files.settings import FilesPolicy, FilesSettings
 from .services.http.credentials import Basic, Bearer
 from .services.http.service import HttpService
 from .services.http.settings import HttpSettings
+from .services.scripts.service import OPERATIONS as SCRIPT_OPERATIONS
+from .services.scripts.service import ScriptsService
+from .services.scripts.settings import Element, Parameter, Quote, Script, ScriptsSettings
 from .serving_databases import DatabaseContext, database_service
 
 FILE_THREADS: Final = 8
@@ -48,9 +53,9 @@ class ProfileParts:
     databases: DatabaseContext = field(factory=DatabaseContext)
     pools: list[DaemonThreadPool] = field(factory=list)
 
-    def thread_pool(self, name: str) -> DaemonThreadPool:
+    def thread_pool(self, name: str, size: int = FILE_THREADS) -> DaemonThreadPool:
         """A pool for the profile alone; it has no thread before there is work."""
-        pool = DaemonThreadPool(0, FILE_THREADS, name)
+        pool = DaemonThreadPool(0, size, name)
         self.pools.append(pool)
         return pool
 
@@ -99,6 +104,58 @@ def _http_auth(auth: HttpAuth | None) -> Basic | Bearer | None:
     return None if auth.bearer is None else Bearer(auth.bearer.reveal())
 
 
+def _scripts(parts: ProfileParts, name: str, profile: ScriptsProfile) -> ProfileService:
+    environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(profile.directory)}
+    settings = ScriptsSettings(
+        scripts={key: _script(script) for key, script in profile.scripts.items()},
+        agent=parts.databases.agent,
+        concurrency=profile.concurrency_limit,
+        timeout=profile.timeout,
+        output_limit=profile.output_limit,
+        folder=profile.directory,
+        environment={
+            **environment,
+            **{key: value.reveal() for key, value in profile.environment.items()},
+        },
+        user=profile.run_as,
+    )
+    allowed = profile.policy.operations
+    operations = tuple(
+        each for each in SCRIPT_OPERATIONS if allowed is None or each in ("test", *allowed)
+    )
+    pool = parts.thread_pool(f"scripts.{name}", profile.concurrency_limit)
+    return ScriptsService(settings, parts.reactor, pool, operations)
+
+
+def _script(script: ScriptOptions) -> Script:
+    return Script(
+        script.name,
+        tuple(
+            Element(each) if isinstance(each, str) else Element(each.value, each.condition)
+            for each in script.command
+        ),
+        tuple(
+            Parameter(
+                name=each.name,
+                optional=each.schema_.optional,
+                quote=_quote(each.quote, posix_shell=script.posix_shell),
+                label=each.schema_.label,
+                control_type=each.schema_.control_type,
+                choices=each.schema_.pick_list,
+                pattern=each.schema_.pattern,
+            )
+            for each in script.parameters
+        ),
+    )
+
+
+def _quote(quote: QuoteOptions | None, *, posix_shell: bool) -> Quote | None:
+    if quote is None:
+        return None
+    start, end = quote.start or quote.quote, quote.end or quote.quote
+    return Quote(start, end, quote.escape_char, posix_shell)
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -112,4 +169,5 @@ _BUILDERS: Final[
     **dict.fromkeys(ADAPTERS.values(), _database),
     FilesProfile: _files,
     HttpProfile: _http,
+    ScriptsProfile: _scripts,
 }

@@ -20,6 +20,7 @@ from .options import (
     StatusOptions,
 )
 from .profiles import ProfileConfig
+from .scripts import ScriptsProfile
 
 OPTIONS: Final[Mapping[str, type[Model]]] = {
     "config": ConfigOptions,
@@ -36,10 +37,10 @@ PROFILES: Final[Mapping[str, type[ProfileConfig]]] = {
     "database": AnyDatabase,
     "files": FilesProfile,
     "http": HttpProfile,
+    "command_line_scripts": ScriptsProfile,
 }
 
 NOT_SERVED: Final = (
-    "command_line_scripts",
     "extensions",
     "jms",
     "kafka",
