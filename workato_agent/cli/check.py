@@ -120,10 +120,15 @@ async def _check(
         seconds=round(time.monotonic() - began, 3),
         target=answer.get("target"),
         code=answer.get("code"),
-        detail=answer.get("detail"),
-        hint=answer.get("hint"),
+        detail=_on_one_line(answer.get("detail")),
+        hint=_on_one_line(answer.get("hint")),
     )
     return finding, answer
+
+
+def _on_one_line(text: str | None) -> str | None:
+    """Drivers write in several, with tabs."""
+    return None if text is None else " ".join(text.split())
 
 
 async def _answer(tested: ProfileService, request: Request) -> dict[str, Any]:
@@ -188,7 +193,7 @@ async def _build_and_check(
     config: AgentConfig, wanted: Sequence[tuple[str, str]], reactor: Any
 ) -> list[Finding]:
     # Imported here: the services' drivers take a while to load, and no other command needs them.
-    from ..serving import serve_profiles  # noqa: PLC0415
+    from ..served import serve_profiles  # noqa: PLC0415
 
     served = serve_profiles(config, reactor)
     served.start()
