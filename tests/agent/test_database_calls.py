@@ -2,62 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import msgspec
 import pyarrow as pa
-from attrs import define, evolve, field, frozen
-from twisted.internet import reactor
+from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
-from twisted.logger import capturedLogs
-from twisted.trial.unittest import TestCase
 
-from tests.support.database import read, request
-from workato_agent.services.database.adapters.sqlite import SqliteDriver
-from workato_agent.services.database.adapters.threaded import ThreadedAdapter
-from workato_agent.services.database.routes import OPERATIONS
-from workato_agent.services.database.service import DatabaseService
+from tests.support.database import request
+from tests.support.database_service import ARROW, CSV, MSGPACK, NDJSON, Answered, ServiceCase
 from workato_agent.services.database.settings import (
     DatabasePolicy,
-    PoolSettings,
-    SessionSettings,
-    SqliteSettings,
 )
-from workato_tunnel.problems import Problem
-
-MSGPACK = "application/vnd.msgpack"
-ARROW = "application/vnd.apache.arrow.stream"
-CSV = "text/csv"
-NDJSON = "application/x-ndjson"
-QUERIES = {
-    "above": "select name from items where id > :low order by id",
-    "one": "select name from items where id = ?",
-    "all": "select count(*) from items",
-}
-
-
-@frozen
-class Answered:
-    """A call and what came of it."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-    rows: int | None
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def msgpack(self) -> Any:
-        return msgspec.msgpack.decode(self.body)
 
 
 @define(eq=False)
@@ -75,85 +32,6 @@ class StalledBody:
 
     async def read(self, limit: int) -> bytes:
         raise AssertionError("it is streamed")
-
-
-class ServiceCase(TestCase):
-    timeout = 30
-    policy = DatabasePolicy()
-    operations = OPERATIONS
-
-    def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.file = Path(folder.name) / "items.db"
-        with sqlite3.connect(self.file) as connection:
-            connection.execute(
-                "create table items (id integer primary key, name text, data blob, price real)"
-            )
-            connection.execute("insert into items values (1, 'one', x'0001', 1.5)")
-        connection.close()
-        self.service = self.serve()
-
-    def serve(self, policy: DatabasePolicy | None = None, **options: Any) -> DatabaseService:
-        policy = policy or self.policy
-        driver = SqliteDriver(SqliteSettings(self.file), policy)
-        adapter = ThreadedAdapter.build(reactor, driver, PoolSettings(max=3, wait=5), policy)
-        service = DatabaseService.build(
-            reactor,
-            adapter,
-            policy,
-            self.operations,
-            queries=QUERIES,
-            sessions=SessionSettings("agent-1", 60.0, 2),
-            **options,
-        )
-        self.addCleanup(lambda: ensureDeferred(service.close()))
-        return service
-
-    async def call(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        *,
-        accept: str | None = None,
-        kind: str | None = None,
-        caller: str = "tester",
-        service: DatabaseService | None = None,
-        **query: str,
-    ) -> Answered:
-        fields = () if kind is None else (("content-type", kind),)
-        sent = request(
-            method,
-            path,
-            body,
-            accept=accept,
-            headers=fields,
-            query=urlencode(query),
-            caller=caller,
-        )
-        response = await (service or self.service).handle(sent)
-        data = await read(response)
-        if not isinstance(response.body, bytes):
-            await response.body.aclose()  # type: ignore[attr-defined]
-        return Answered(response.status, dict(response.headers), data, sent.usage.rows)
-
-    async def post(self, path: str, body: object = None, **options: Any) -> Answered:
-        return await self.call("POST", path, body, **options)
-
-    async def refused(self, method: str, path: str, body: object = None, **more: Any) -> Problem:
-        try:
-            answered = await self.call(method, path, body, **more)
-        except Problem as problem:
-            return problem
-        raise AssertionError(f"it was answered: {answered}")
-
-    async def rows(self, sql: str) -> list[list[Any]]:
-        found: list[list[Any]] = (await self.post("query", {"sql": sql})).json["rows"]
-        return found
-
-    async def names(self) -> dict[int, str | None]:
-        return dict(await self.rows("select id, name from items order by id"))  # type: ignore[arg-type]
 
 
 class Batches(ServiceCase):
@@ -424,114 +302,3 @@ class Loads(ServiceCase):
         service = self.serve(DatabasePolicy(read_only=True))
         problem = await self.refused("POST", "load/items", b"id\n9\n", kind=CSV, service=service)
         self.assertEqual((problem.code, problem.extra), ("policy_denied", {"rule": "read_only"}))
-
-
-class Sessions(ServiceCase):
-    async def open(self, **options: Any) -> str:
-        answered = await self.post("sessions", **options)
-        self.assertEqual(answered.status, 201)
-        identifier: str = answered.json["session"]
-        self.assertEqual(answered.headers["location"], f"sessions/{identifier}")
-        return identifier
-
-    async def test_a_transaction_over_several_calls(self) -> None:
-        path = "sessions/" + await self.open()
-        await self.post(f"{path}/execute", {"sql": "update items set name = 'x'"})
-        sets = {"sql": "insert into items (id) values (?)", "params": [[2], [3]]}
-        await self.post(f"{path}/batch", sets)
-        await self.post(f"{path}/load/items", b"id\n4\n", kind=CSV)
-        self.assertEqual((await self.post(f"{path}/queries/all")).json["rows"], [[4]])
-        self.assertEqual((await self.call("GET", f"{path}/schema/items")).status, 200)
-        self.assertEqual(await self.names(), {1: "one"})
-        self.assertEqual((await self.post(f"{path}/commit")).json, {"ok": True})
-        self.assertEqual(len(await self.names()), 4)
-        await self.post(f"{path}/execute", {"sql": "delete from items"})
-        await self.post(f"{path}/rollback")
-        self.assertEqual(len(await self.names()), 4)
-        await self.post(f"{path}/execute", {"sql": "delete from items"})
-        self.assertEqual((await self.call("DELETE", path)).status, 204)
-        self.assertEqual(len(await self.names()), 4)
-        self.assertEqual((await self.refused("DELETE", path)).code, "not_found")
-
-    async def test_ids_name_the_agent_and_can_not_be_guessed(self) -> None:
-        one, two = await self.open(), await self.open()
-        self.assertRegex(one, r"\Aagent-1~[A-Za-z0-9_-]{32}\Z")
-        self.assertNotEqual(one, two)
-
-    async def test_a_session_is_its_callers_alone(self) -> None:
-        identifier = await self.open(caller="alice")
-        for method, rest in (("POST", "/rollback"), ("POST", "/query"), ("DELETE", "")):
-            problem = await self.refused(method, f"sessions/{identifier}{rest}", {}, caller="bob")
-            self.assertEqual(problem.code, "not_found")
-            self.assertNotIn(identifier, str(problem.detail) + str(problem.hint))
-        await self.post(f"sessions/{identifier}/commit", caller="alice")
-
-    async def test_there_are_so_many(self) -> None:
-        first = await self.open()
-        await self.open()
-        problem = await self.refused("POST", "sessions")
-        self.assertEqual((problem.code, problem.retry_after), ("overloaded", 60))
-        # A plain call still finds a connection.
-        self.assertEqual(await self.names(), {1: "one"})
-        await self.call("DELETE", f"sessions/{first}")
-        await self.open()
-
-    async def test_one_call_at_a_time(self) -> None:
-        path = "sessions/" + await self.open()
-        endless = "with recursive n(x) as (select 1 union all select x + 1 from n) select x from n"
-        sent = request("POST", f"{path}/query", {"sql": endless})
-        response = await self.service.handle(sent)
-        for method, rest in (("POST", "/query"), ("POST", "/commit"), ("DELETE", "")):
-            body = {"sql": "select 1"} if rest == "/query" else None
-            problem = await self.refused(method, path + rest, body)
-            self.assertEqual(problem.code, "conflict", rest)
-        body = response.body
-        assert not isinstance(body, bytes)
-        await anext(body)
-        await body.aclose()  # type: ignore[attr-defined]
-        # Work that was cut ends the session.
-        problem = await self.refused("POST", f"{path}/commit")
-        self.assertEqual(problem.code, "not_found")
-
-    async def test_a_result_read_to_its_end_leaves_it_free(self) -> None:
-        path = "sessions/" + await self.open()
-        numbers = "with recursive n(x) as (select 1 union all select x + 1 from n limit 50000)"
-        sql = f"{numbers} select x from n"
-        for _ in range(3):
-            answered = await self.post(f"{path}/query", {"sql": sql}, accept=CSV)
-            self.assertEqual(answered.rows, 50_000)
-        problem = await self.refused("POST", f"{path}/query", {"sql": "select nothing"})
-        self.assertEqual(problem.code, "query_failed")
-        await self.post(f"{path}/commit")
-
-    async def test_bodies_are_checked(self) -> None:
-        self.assertEqual((await self.refused("POST", "sessions", {"a": 1})).code, "bad_request")
-        await self.post("sessions", {})
-
-    async def test_closing_the_service_rolls_back(self) -> None:
-        service = self.serve()
-        answered = await self.post("sessions", service=service)
-        path = f"sessions/{answered.json['session']}"
-        await self.post(f"{path}/execute", {"sql": "delete from items"}, service=service)
-        await service.close()
-        self.assertEqual(await self.names(), {1: "one"})
-        problem = await self.refused("POST", "sessions", service=service)
-        self.assertEqual(problem.code, "overloaded")
-
-    async def test_nothing_is_logged_of_an_id(self) -> None:
-        service = self.serve(debug=True)
-        with capturedLogs() as events:
-            answered = await self.post("sessions", service=service)
-            path = f"sessions/{answered.json['session']}"
-            await self.post(f"{path}/query", {"sql": "select 1"}, service=service)
-            await self.call("DELETE", path, service=service)
-        self.assertIn("select 1", repr(events))
-        self.assertNotIn(path.partition("~")[2], repr(events))
-
-
-class WithoutSessions(ServiceCase):
-    operations = ("test", "query")
-
-    async def test_a_session_needs_the_right_to_have_one(self) -> None:
-        problem = await self.refused("POST", "sessions/agent-1~x/query", {"sql": "select 1"})
-        self.assertEqual((problem.code, problem.extra), ("policy_denied", {"rule": "operations"}))

@@ -119,7 +119,7 @@ class DatabaseService:
         self._allow("sessions", request)
         lease = self._sessions.use(route.session, request.caller)
         try:
-            response = await self._actions[route.action](request, route, lease.session)
+            response = await self._actions[route.action](request, route, lease)
         except BaseException:
             lease.release()
             raise
@@ -152,12 +152,10 @@ class DatabaseService:
         if route.action is Action.CLOSE:
             await sessions.end(route.session, request.caller)
             return Response(204)
-        lease = sessions.use(route.session, request.caller)
+        undo = route.action is Action.ROLLBACK
+        lease = sessions.use(route.session, request.caller, to_undo=undo)
         try:
-            if route.action is Action.COMMIT:
-                await lease.session.commit()
-            else:
-                await lease.session.rollback()
+            await (lease.rollback() if undo else lease.commit())
         finally:
             lease.release()
         return document.response({"ok": True})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from attrs import define, field
@@ -11,8 +12,11 @@ from twisted.logger import Logger
 
 from workato_tunnel.problems import Problem
 
-from .adapters.base import Adapter, Session
+from .adapters.base import Adapter, Outcome, Output, Params, Returned, RowStream, Session
+from .catalogue import Table, TableShape
+from .loading import Load
 from .settings import SessionSettings
+from .statements import Batch, Statement, TableName
 from .work import Cleanups
 
 _RANDOM_BYTES: Final = 24
@@ -20,18 +24,23 @@ _RANDOM_BYTES: Final = 24
 
 @define(eq=False)
 class OpenSession:
-    """A session and whose it is."""
+    """A session and whose it is.
+
+    :ivar broken: a batch or load has failed, of which a part may be done: not every database can
+        undo that part alone.
+    """
 
     id: str
     owner: str
     session: Session
     busy: bool = False
+    broken: bool = False
     idle: IDelayedCall | None = None
 
 
 @define(eq=False)
 class Lease:
-    """The right to use a session, of one call. :meth:`release` when the call is over."""
+    """The right of one call to work in a session. :meth:`release` when the call is over."""
 
     _sessions: Sessions
     _entry: OpenSession | None
@@ -42,6 +51,50 @@ class Lease:
         if self._entry is None:
             raise RuntimeError("the session has been given back")
         return self._entry.session
+
+    async def query(self, statement: Statement, output: Output) -> RowStream:
+        """As of :class:`~.adapters.base.Work`, as are the next ones."""
+        return await self.session.query(statement, output)
+
+    async def execute(self, statement: Statement, output: Output) -> Outcome:
+        return await self.session.execute(statement, output)
+
+    async def call(
+        self, procedure: TableName, params: Params | None, outputs: Callable[[], Output]
+    ) -> Returned:
+        return await self.session.call(procedure, params, outputs)
+
+    async def tables(self) -> Sequence[Table]:
+        return await self.session.tables()
+
+    async def shape(self, table: TableName) -> TableShape:
+        return await self.session.shape(table)
+
+    async def batch(self, batch: Batch) -> int:
+        """All or nothing: where it fails, the session can only be rolled back."""
+        return await self._whole(self.session.batch(batch))
+
+    async def load(self, load: Load) -> int:
+        """All or nothing, as a batch."""
+        return await self._whole(self.session.load(load))
+
+    async def _whole(self, work: Awaitable[int]) -> int:
+        try:
+            return await work
+        except BaseException:
+            if self._entry is not None:
+                self._entry.broken = True
+            raise
+
+    async def commit(self) -> None:
+        """Commit. Raises Problem."""
+        await self.session.commit()
+
+    async def rollback(self) -> None:
+        """Roll back. Raises Problem."""
+        await self.session.rollback()
+        if self._entry is not None:
+            self._entry.broken = False
 
     def release(self) -> None:
         """The call is over; safe to repeat."""
@@ -104,8 +157,11 @@ class Sessions:
         self._wait(entry)
         return identifier
 
-    def use(self, identifier: str, owner: str) -> Lease:
-        """Take a session for a call. Raises Problem ``not_found``, ``conflict``."""
+    def use(self, identifier: str, owner: str, *, to_undo: bool = False) -> Lease:
+        """Take a session for a call. Raises Problem ``not_found``, ``conflict``.
+
+        :param to_undo: the call rolls back, or ends the session.
+        """
         entry = self._open.get(identifier)
         if entry is None or entry.owner != owner:
             raise _absent(self._settings.timeout)
@@ -119,6 +175,12 @@ class Sessions:
         if entry.session.ended:
             self._forget(entry)
             raise _absent(self._settings.timeout)
+        if entry.broken and not to_undo:
+            raise Problem(
+                "conflict",
+                "a batch or load of this session has failed, and a part of it may be done",
+                hint="roll the session back: POST rollback",
+            )
         entry.busy = True
         if entry.idle is not None:
             entry.idle.cancel()
@@ -137,7 +199,7 @@ class Sessions:
 
     async def end(self, identifier: str, owner: str) -> None:
         """Roll a session back and end it. Raises Problem as :meth:`use`."""
-        lease = self.use(identifier, owner)
+        lease = self.use(identifier, owner, to_undo=True)
         entry = self._open.pop(identifier)
         try:
             await self._cleanups.run(entry.session.close())
