@@ -48,7 +48,8 @@ class Sessions(ServiceCase):
             await self.post(f"{path}/execute", {"sql": "update items set name = 'x'"})
             await self.refused("POST", f"{path}/{rest}", body, kind=kind)
             for again, given in (("commit", None), ("query", {"sql": "select 1"}), (rest, body)):
-                problem = await self.refused("POST", f"{path}/{again}", given, kind=kind)
+                content = kind if again == rest else None
+                problem = await self.refused("POST", f"{path}/{again}", given, kind=content)
                 self.assertEqual(problem.code, "conflict")
                 self.assertIn("rollback", problem.hint or "")
             await self.post(f"{path}/rollback")
