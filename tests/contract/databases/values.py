@@ -45,18 +45,24 @@ SAMPLES: Final[Mapping[ColumnType, Sequence[object]]] = {
 
 
 class Values(DatabaseContract):
+    async def every_type(self) -> None:
+        """A table with a column for every type."""
+        types = self.subject.types.items()
+        columns = ", ".join(f"v_{kind} {stored.sql}" for kind, stored in types)
+        await self.table("contract_types", f"id int, {columns}")
+
     async def test_every_type_survives_both_ways_in_every_format(self) -> None:
-        caller = self.caller()
-        adapter = self.adapter()
+        caller, adapter = self.caller(), self.adapter()
+        await self.every_type()
         for kind, stored in self.subject.types.items():
-            await self.table("contract_types", f"id int, v {stored.sql}")
             samples = list(stored.samples or SAMPLES[kind])
             if kind == "string" and self.subject.nul:
                 samples.append("a\0b")
+            await caller.execute("delete from contract_types")
             for number, value in enumerate(samples):
-                sql = "insert into contract_types values (?, ?)"
+                sql = f"insert into contract_types (id, v_{kind}) values (?, ?)"
                 await caller.execute(sql, [number, typed(kind, value)])
-            sql = "select v, 1 as w from contract_types order by id"
+            sql = f"select v_{kind}, 1 as w from contract_types order by id"
             answer = await caller.query(sql)
             self.assertEqual(answer.types[0], stored.kind or kind, kind)
             expected = [stored.back(value) for value in samples]
@@ -71,14 +77,19 @@ class Values(DatabaseContract):
 
     async def test_null_of_every_type(self) -> None:
         caller = self.caller()
-        for kind, stored in self.subject.types.items():
-            await self.table("contract_types", f"id int, v {stored.sql}")
-            await caller.execute("insert into contract_types values (?, ?)", [1, typed(kind, None)])
-            answer = await caller.query("select v, id from contract_types")
-            self.assertEqual(answer.rows, [[None, 1]], kind)
-            self.assertEqual(answer.types[0], stored.kind or kind, kind)
-            answer = await caller.query("select v, id from contract_types", accept=CSV)
-            self.assertEqual(answer.body.splitlines()[1], b",1", kind)
+        await self.every_type()
+        types = self.subject.types
+        marks = ", ".join("?" * len(types))
+        nulls = [typed(kind, None) for kind in types]
+        await caller.execute(f"insert into contract_types values (1, {marks})", nulls)
+        columns = ", ".join(f"v_{kind}" for kind in types)
+        sql = f"select {columns}, id from contract_types"
+        answer = await caller.query(sql)
+        self.assertEqual(answer.rows, [[*[None] * len(types), 1]])
+        kinds = [stored.kind or kind for kind, stored in types.items()]
+        self.assertEqual(answer.types[:-1], kinds)
+        answer = await caller.query(sql, accept=CSV)
+        self.assertEqual(answer.body.splitlines()[1], b"," * len(types) + b"1")
 
     async def test_plain_json_values_become_the_columns_types(self) -> None:
         await self.table(
