@@ -76,6 +76,11 @@ _LOST: Final = (
 )
 GENERAL: Final = (
     Meaning("target_unreachable", _LOST, states=("08",)),
+    Meaning(
+        "target_unreachable",
+        _LOST,
+        pattern=r"lost connection|has gone away|connection (was |is )?(closed|reset|lost|killed)",
+    ),
     Meaning("deadline_exceeded", "narrow the statement or raise the limit", states=("HYT00",)),
     Meaning(
         "query_failed", "the statement breaks a rule of the table; nothing was changed", ("23",)

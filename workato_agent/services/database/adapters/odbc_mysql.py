@@ -49,7 +49,7 @@ class Mysql(Dbms):
             natives=(1044, 1142, 1143, 1227, 1370, 1410),
         ),
         Meaning("deadline_exceeded", "the server's own time limit", natives=(1969, 3024)),
-        Meaning("target_unreachable", LOST, natives=(2006, 2013, 1927, 1053)),
+        Meaning("target_unreachable", LOST, natives=(2006, 2013, 2026, 5014, 1927, 1053)),
         Meaning("query_failed", "nothing was changed: try again", natives=(1205, 1213)),
         Meaning(
             "query_failed",
