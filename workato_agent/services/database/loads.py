@@ -22,6 +22,7 @@ from .work import Threads
 
 _CONFLICTS: Final = get_args(Conflict)
 _PARAMETERS: Final = ("columns", "on_conflict", "keys")
+_MAX_PARAMETERS: Final = 100
 _TYPES: Final = f"{CsvWriter.media_type}, {NdjsonWriter.media_type} or {ARROW}"
 
 
@@ -71,7 +72,11 @@ async def _load(
 
 def _options(query: str) -> dict[str, str]:
     options: dict[str, str] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True, max_num_fields=100):
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
+    except ValueError:
+        raise refuse("there are too many parameters", "query") from None
+    for name, value in pairs:
         if name not in _PARAMETERS:
             raise refuse(
                 "there is no such parameter", name[:100], f"there are {', '.join(_PARAMETERS)}"
