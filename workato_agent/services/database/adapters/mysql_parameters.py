@@ -29,7 +29,7 @@ _OFFSET: Final = re.compile(r"([+-])(\d{2})(?::?(\d{2}))?(?::?(\d{2}))?")
 _DURATION: Final = re.compile(
     r"(-?)P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(?:\.(\d{1,9}))?S)?)?"
 )
-_HOURS: Final = re.compile(r"(-?)(\d{1,3}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?")
+_HOURS: Final = re.compile(r"(-?)(\d{1,3}):([0-5]\d)(?::([0-5]\d)(?:\.(\d{1,9}))?)?")
 _LONGEST_TIME: Final = timedelta(hours=838, minutes=59, seconds=59, microseconds=999999)
 
 

@@ -110,7 +110,8 @@ def _change(field: Field, form: ValueForm) -> Change | None:
     if field.code == FIELD_TYPE.BIT:
         return _bits_as_boolean if kind == "boolean" else _bits
     if kind == "integer":
-        return None if form == "csv" else _numbers(int)
+        # Their text is theirs already, but for ZEROFILL.
+        return None if form == "csv" and not field.flags & FLAG.ZEROFILL else _numbers(int)
     if kind == "float":
         return _numbers(float)
     if kind == "boolean":

@@ -96,14 +96,16 @@ class Inbox:
         self.data, self.at = b"", 0
 
 
-def lost(detail: str) -> err.OperationalError:
+def lost(detail: str) -> Exception:
     """The connection is gone."""
-    return err.OperationalError(CR.CR_SERVER_LOST, detail)
+    error: Exception = err.OperationalError(CR.CR_SERVER_LOST, detail)
+    return error
 
 
-def malformed(detail: str) -> err.InternalError:
+def malformed(detail: str) -> Exception:
     """The server has sent what the protocol does not know."""
-    return err.InternalError(CR.CR_MALFORMED_PACKET, f"malformed packet: {detail}")
+    error: Exception = err.InternalError(CR.CR_MALFORMED_PACKET, f"malformed packet: {detail}")
+    return error
 
 
 @frozen
@@ -314,7 +316,8 @@ class Wire(Connection):  # type: ignore[misc]  # PyMySQL has no annotations
         self._next_seq_id = (number + 1) & 0xFF
 
     def failed(self, data: Octets) -> Exception:
-        """The error in a packet that takes the place of a row."""
+        """The error in a packet that takes the place of a row; nothing comes after it."""
+        self.status &= ~STATUS_MORE_RESULTS
         try:
             err.raise_mysql_exception(data)
         except err.MySQLError as error:
@@ -323,8 +326,7 @@ class Wire(Connection):  # type: ignore[misc]  # PyMySQL has no annotations
         except (IndexError, struct.error):
             # It is cut short.
             pass
-        found = malformed("an error")
-        return found
+        return malformed("an error")
 
     def thd_rows(self) -> Iterator[list[bytes | None]]:
         """The rows of a small result of the agent's own, as they come."""
@@ -345,6 +347,18 @@ class Wire(Connection):  # type: ignore[misc]  # PyMySQL has no annotations
                     value, at = lenenc_bytes(data, at)
                     row.append(value)
             yield row
+
+    def thd_skipped(self) -> int:
+        """Read on to the end of a result, of either protocol; how many rows there were."""
+        count = 0
+        while True:
+            data, number = self.inbox.packet()
+            if data[0] == 0xFE and len(data) < 9:
+                self.ended(data, number)
+                return count
+            if data[0] == 0xFF:
+                raise self.failed(data)
+            count += 1
 
     def thd_texts(self, sql: str) -> list[list[str]]:
         """A small result of the agent's own as text, NULL as empty text."""
@@ -385,7 +399,11 @@ class Wire(Connection):  # type: ignore[misc]  # PyMySQL has no annotations
         return fields
 
     def _packet(self) -> bytes:
-        data: bytes = self._read_packet().get_all_data()
+        try:
+            data: bytes = self._read_packet().get_all_data()
+        except err.MySQLError:
+            self.status &= ~STATUS_MORE_RESULTS
+            raise
         if not data:
             raise malformed("nothing in it")
         return data

@@ -156,8 +156,7 @@ def _thd_one_by_one(connection: Writer, sql: str, rows: Iterable[Bounds]) -> int
                 )
             answer = connection.thd_executed(prepared, values)
             if answer.fields:
-                for _row in connection.wire.thd_rows():
-                    changed += 1
+                changed += connection.wire.thd_skipped()
             changed += answer.changed
     finally:
         if connection.wire.open:
