@@ -24,7 +24,7 @@ from .jdbc_catalogue import thd_shape, thd_tables
 from .jdbc_errors import Fault, fault, statement_problem
 from .jdbc_load import thd_load
 from .jdbc_parameters import Setters
-from .jdbc_reading import APART, BlockReader
+from .jdbc_reading import APART, BlockReader, Reading
 from .jdbc_values import ColumnReading, column_reading, converter
 
 MYSQL_FAMILY: Final = frozenset(("mysql", "mariadb"))
@@ -304,7 +304,8 @@ class JdbcConnection:
 
     def thd_text(self, result: Any, width: int, rows: int, size: int) -> list[list[Any]]:
         """The next rows of a result of ``width`` columns as text, by columns."""
-        return self._reader.thd_read(result, ("text",) * width, rows, size)[0]
+        readings: tuple[Reading, ...] = ("text",) * width
+        return self._reader.thd_read(result, readings, rows, size)[0]
 
     def cursor(self, statement: Any, *, has_rows: bool) -> JdbcCursor:
         """What a statement that has been run brings."""

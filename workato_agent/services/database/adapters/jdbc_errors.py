@@ -203,7 +203,8 @@ _KINDS: Final[tuple[tuple[str, str, str], ...]] = (
     (
         (
             r"javax\.net\.ssl\.|java\.security\.cert\.|CertPathValidator|"
-            r"SSL root certificate|SSL context|unable to find valid certif|does not support SSL|SSL error|[Ss]sl handshake"
+            r"SSL root certificate|SSL context|unable to find valid certif|does not support SSL|"
+            r"SSL error|[Ss]sl handshake"
         ),
         "target_tls_failed",
         "check the server's certificate, the driver's TLS properties and its trust store",
