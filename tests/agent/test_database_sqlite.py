@@ -11,11 +11,16 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
+from tests.contract.databases.contract import RowsBody
 from tests.support.database import Caller, typed
+from workato_agent.services.database import connections
 from workato_agent.services.database.adapters.sqlite import SqliteDriver
 from workato_agent.services.database.adapters.threaded import ThreadedAdapter
+from workato_agent.services.database.loading import Load
+from workato_agent.services.database.parameters import Number, Typed
 from workato_agent.services.database.service import DatabaseService
 from workato_agent.services.database.settings import DatabasePolicy, PoolSettings, SqliteSettings
+from workato_agent.services.database.statements import SQLITE, Batch, TableName, bind
 from workato_tunnel.problems import Problem
 
 
@@ -27,6 +32,22 @@ class SqliteFile(TestCase):
         self.addCleanup(folder.cleanup)
         self.file = Path(folder.name) / "data.db"
         self.file.touch()
+
+    def adapter(self) -> ThreadedAdapter:
+        policy = DatabasePolicy()
+        driver = SqliteDriver(SqliteSettings(self.file), policy)
+        adapter = ThreadedAdapter.build(reactor, driver, PoolSettings(), policy)
+        self.addCleanup(lambda: Deferred.fromCoroutine(adapter.close()))
+        return adapter
+
+    def run_aside(self, *statements: str) -> None:
+        """Run statements as another process would."""
+        other = sqlite3.connect(self.file, isolation_level=None)
+        try:
+            for sql in statements:
+                other.execute(sql)
+        finally:
+            other.close()
 
     def caller(self, policy: DatabasePolicy | None = None, **settings: Any) -> Caller:
         policy = policy or DatabasePolicy()
@@ -177,3 +198,123 @@ class Files(SqliteFile):
         waiting = Deferred.fromCoroutine(caller.execute("insert into t values (1)"))
         reactor.callLater(0.2, waiting.cancel)  # type: ignore[attr-defined]
         await self.assertFailure(waiting, CancelledError)
+
+    async def test_a_table_that_another_process_has_changed(self) -> None:
+        caller = self.caller()
+        await caller.execute("create table t (a integer)")
+        self.assertEqual((await caller.query("select a from t")).types, ["integer"])
+        self.run_aside("drop table t", "create table t (a boolean)", "insert into t values (1)")
+        answer = await caller.query("select a from t")
+        self.assertEqual((answer.types, answer.rows), (["boolean"], [[True]]))
+
+    async def test_a_file_that_was_replaced(self) -> None:
+        self.patch(connections, "TRUST_SECONDS", 0.0)
+        caller = self.caller()
+        await caller.execute("create table t (a integer)")
+        self.file.unlink()
+        self.run_aside("create table t (b text)")
+        self.assertEqual((await caller.query("select b from t")).rows, [])
+
+
+class Writing(SqliteFile):
+    async def load(self, rows: list[list[object]], columns: list[str], **options: Any) -> int:
+        load = Load(TableName(None, "t"), RowsBody(columns, rows), **options)
+        return await self.adapter().load(load)
+
+    async def test_text_becomes_what_the_column_declares(self) -> None:
+        caller = self.caller()
+        await caller.execute("create table t (b boolean, x blob, i int, f real, s text)")
+        written = await self.load(
+            [["true", "AP8=", "12", "1.5", "007"], ["F", None, "x", "", "2"]],
+            ["b", "X", "i", "f", "s"],
+        )
+        self.assertEqual(written, 2)
+        answer = await caller.query("select * from t")
+        self.assertEqual(answer.rows, [[True, "AP8=", 12, 1.5, "007"], ["F", None, "x", "", "2"]])
+        self.run_aside("delete from t")
+        work = self.load([["1", "AA=="], ["0", "no base64"]], ["b", "x"])
+        problem = await self.problem(work, "bad_request")
+        self.assertEqual(problem.extra, {"row": 2, "column": "x"})
+        self.assertEqual((await caller.query("select count(*) from t")).rows, [[0]])
+
+    async def test_plain_values_are_written_as_they_are(self) -> None:
+        caller = self.caller()
+        await caller.execute("create table t (a, b)")
+        rows: list[list[object]] = [
+            [True, Number("1.5")],
+            [b"\0", Typed("decimal", "1.10")],
+            [3, 0.5],
+        ]
+        await self.load(rows, ["a", "b"])
+        answer = await caller.query("select * from t")
+        self.assertEqual(answer.rows, [[1, 1.5], ["AA==", "1.10"], [3, 0.5]])
+
+    async def test_rows_are_found_by_any_unique_columns(self) -> None:
+        caller = self.caller()
+        await caller.execute("create table t (a int, b text, n int default 0)")
+        work = self.load([[1, "x"]], ["a", "b"], on_conflict="update")
+        self.assertEqual((await self.problem(work, "bad_request")).extra, {"field": "keys"})
+        await caller.execute("create unique index u on t (a, b)")
+        await self.load([[1, "x"], [2, "y"]], ["a", "b"], on_conflict="ignore")
+        keys = ["a", "b"]
+        await self.load([[1, "x"], [1, "z"]], ["a", "b"], on_conflict="update", keys=keys)
+        rows: list[list[object]] = [[1, "x", 5], [2, "y", 6]]
+        await self.load(rows, ["a", "b", "n"], on_conflict="update", keys=keys)
+        answer = await caller.query("select * from t order by a, b")
+        self.assertEqual(answer.rows, [[1, "x", 5], [1, "z", 0], [2, "y", 6]])
+
+    async def test_a_batch_names_the_value_that_is_wrong(self) -> None:
+        await self.caller().execute("create table t (a int)")
+        statement = bind("insert into t values (?)", [1], SQLITE)
+        work = self.adapter().batch(Batch(statement, [[1], [2**64]]))
+        self.assertEqual((await self.problem(work, "bad_request")).extra, {"field": "params[1][0]"})
+
+    async def test_a_batch_brings_no_rows_and_ends_no_transaction(self) -> None:
+        await self.caller().execute("create table t (a int)")
+        for sql in ("select ?", "commit", "insert into t values (?); drop table t"):
+            params = [1] if "?" in sql else []
+            work = self.adapter().batch(Batch(bind(sql, params, SQLITE), [params, params]))
+            with self.assertRaises(Problem):
+                await work
+        self.assertEqual((await self.caller().query("select count(*) from t")).rows, [[0]])
+
+
+class Shapes(SqliteFile):
+    async def test_what_a_table_has(self) -> None:
+        self.run_aside(
+            "create table other (k text primary key)",
+            "create table t (id integer primary key, name varchar(20) not null default 'x',"
+            " twice int as (id * 2), price decimal(10, 2), o text references other, anything,"
+            " unique (name, price))",
+            "create unique index partly on t (name) where price > 1",
+            "create unique index of_expression on t (lower(name))",
+            "create table plain (id integer, k text, primary key (k, id)) without rowid",
+            "create view v as select id, name from t",
+        )
+        adapter = self.adapter()
+        self.assertEqual(
+            [(table.name, table.type) for table in await adapter.tables()],
+            [("other", "table"), ("plain", "table"), ("t", "table"), ("v", "view")],
+        )
+        shape = await adapter.shape(TableName("main", "T"))
+        columns = {column.name: column for column in shape.columns}
+        self.assertEqual(
+            [(c.name, c.type, c.nullable, c.generated) for c in shape.columns],
+            [("id", "integer", False, True), ("name", "string", False, False),
+             ("twice", "integer", True, True), ("price", "decimal", True, False),
+             ("o", "string", True, False), ("anything", "unknown", True, False)],
+        )  # fmt: skip
+        self.assertEqual((columns["name"].length, columns["name"].default), (20, "'x'"))
+        self.assertEqual((columns["price"].precision, columns["price"].scale), (10, 2))
+        self.assertEqual(list(shape.primary_key), ["id"])
+        self.assertEqual([list(key) for key in shape.unique_keys], [["name", "price"]])
+        (key,) = shape.foreign_keys
+        self.assertEqual(
+            (list(key.columns), key.table, list(key.references)), (["o"], "other", ["k"])
+        )
+        plain = await adapter.shape(TableName(None, "plain"))
+        self.assertEqual(list(plain.primary_key), ["k", "id"])
+        self.assertFalse(plain.columns[0].generated)
+        self.assertEqual((await adapter.shape(TableName(None, "v"))).type, "view")
+        await self.problem(adapter.shape(TableName("temp", "t")), "not_found")
+        await self.problem(adapter.shape(TableName(None, "sqlite_master")), "not_found")
