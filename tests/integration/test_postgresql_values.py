@@ -201,12 +201,14 @@ class Values(PostgresqlTestCase):
     async def fetched(self, sql: str, form: str) -> str:
         output = Output(WRITERS[form]())
         rendered = bind(sql, None, POSTGRESQL).render(literal)
-        return await self.body(await self.adapter._fetch(rendered, output), output)
+        return await self.body(
+            await self.adapter.fetch(rendered, outline(sql, POSTGRESQL), output), output
+        )
 
     async def copied(self, sql: str, form: str) -> str | None:
         output = Output(WRITERS[form]())
         rendered = bind(sql, None, POSTGRESQL).render(literal)
-        rows = await self.adapter._copy(rendered, outline(sql, POSTGRESQL), output)
+        rows = await self.adapter.copy(rendered, outline(sql, POSTGRESQL), output)
         return None if rows is None else await self.body(rows, output)
 
     async def body(self, rows: RowStream, output: Output) -> str:

@@ -1,13 +1,16 @@
 """PostgreSQL connections: through txpostgres on the reactor, and psycopg2's own in a thread.
 
-The first kind serves statements whose rows the agent reads, the second ``COPY``, which psycopg2 has
-in synchronous mode only. Both are cancelled by the server's cancel request, sent from a thread
-because libpq blocks while it sends one.
+The first kind serves statements whose rows the agent reads. The second serves ``COPY``, which
+psycopg2 has in synchronous mode only, and sessions, which may need it. Both are cancelled by the
+server's cancel request, sent from a thread because libpq blocks while it sends one.
 """
 
 from __future__ import annotations
 
+import os
 import select
+import socket
+from contextlib import suppress
 from typing import Any, Final
 
 import psycopg2
@@ -17,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from txpostgres import txpostgres
 
-from ..work import Lane, Threads, fire
+from ..work import Lane, Threads, fire, wait_for
 from .postgresql_types import use_text
 
 _ANSWER_SECONDS: Final = 3.0
@@ -69,6 +72,15 @@ def _is_quiet(raw: Any) -> bool:
     poll = select.poll()
     poll.register(raw.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
     return not poll.poll(0)
+
+
+def _has_ended(raw: Any) -> bool:
+    """Whether the server has closed the connection."""
+    if raw.closed:
+        return True
+    poll = select.poll()
+    poll.register(raw.fileno(), select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+    return bool(poll.poll(0))
 
 
 @define(eq=False)
@@ -170,9 +182,12 @@ class ReactorConnection:
 
 @define(eq=False)
 class ThreadConnection:
-    """A connection that is used in threads, one at a time."""
+    """A connection that is used in threads, one at a time.
 
-    kind = "copy"
+    :ivar watches: as of :class:`ReactorConnection`.
+    """
+
+    kind = "thread"
 
     _reactor: Any
     raw: Any
@@ -180,11 +195,26 @@ class ThreadConnection:
     _cancels: Threads
     watches: bool = False
 
-    def thd_run(self, sql: str) -> Any:
+    def thd_run(self, sql: str, *, text_floats: bool = False) -> Any:
         """Run a statement; the cursor with its result. Raises psycopg2's errors."""
         cursor = self.raw.cursor()
+        if text_floats:
+            cursor.string_types = {}
+            use_text(cursor.string_types, floats=True)
         cursor.execute(sql)
         return cursor
+
+    def start(self, sql: str, *, text_floats: bool = False) -> Deferred[Any]:
+        """As :meth:`ReactorConnection.start`."""
+        if self.lane.busy:
+            busy: Deferred[Any] = Deferred()
+            busy.errback(psycopg2.OperationalError("the connection is busy"))
+            return busy
+        return Deferred.fromCoroutine(self.lane.run(self.thd_run, sql, text_floats=text_floats))
+
+    async def run(self, sql: str, *, text_floats: bool = False) -> Any:
+        """Run a statement; the cursor with its result. Raises psycopg2's errors."""
+        return await self.start(sql, text_floats=text_floats)
 
     async def settled(self) -> None:
         """Wait until nothing runs in a thread."""
@@ -198,6 +228,10 @@ class ThreadConnection:
         """End the statement that runs on the server, and the connection."""
         await cancel_until_settled(self._reactor, self._cancels, self.raw, self)
         await self.close()
+
+    def is_lost(self) -> bool:
+        """Whether the server has closed the connection, which no statement uses now."""
+        return _has_ended(self.raw)
 
     def seems_alive(self) -> bool:
         return _is_quiet(self.raw)
@@ -213,20 +247,34 @@ class ThreadConnection:
         return await self._try(_RENEW)
 
     async def close(self) -> None:
-        await self.lane.settled()
+        """Close it; a thread that still waits for the server is let go."""
+        if self.lane.busy:
+            _cut(self.raw)
+            await self.lane.settled()
         await self.lane.run(self.raw.close)
 
     async def _try(self, sql: str) -> bool:
-        try:
-            await self.lane.run(self.thd_run, sql)
-        except psycopg2.Error:
-            return False
-        return True
+        answer = self.start(sql)
+        failed = False
+
+        def note(_failure: Failure) -> None:
+            nonlocal failed
+            failed = True
+
+        answer.addErrback(note)
+        return await wait_for(self._reactor, answer, _ANSWER_SECONDS) and not failed
 
 
-async def cancel_until_settled(
-    reactor: Any, threads: Threads, raw: Any, work: ReactorConnection | ThreadConnection
-) -> None:
+Connection = ReactorConnection | ThreadConnection
+
+
+def _cut(raw: Any) -> None:
+    """Shut a connection's socket down, so that a read from a server that is silent ends."""
+    with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(raw.fileno())) as twin:
+        twin.shutdown(socket.SHUT_RDWR)
+
+
+async def cancel_until_settled(reactor: Any, threads: Threads, raw: Any, work: Connection) -> None:
     """Send cancel requests until the statement has ended, for some seconds at most.
 
     One is not enough: a request that reaches the server ahead of its statement does nothing.
@@ -234,9 +282,9 @@ async def cancel_until_settled(
     give_up = reactor.seconds() + _CANCEL_SECONDS
     while work.is_busy() and reactor.seconds() < give_up:
         request = threads.run(_thd_cancel, raw)
-        await _first_of(reactor, request, _CANCEL_SECONDS)
+        await wait_for(reactor, request, _CANCEL_SECONDS)
         if work.is_busy():
-            await _first_of(reactor, Deferred.fromCoroutine(work.settled()), _CANCEL_STEP)
+            await wait_for(reactor, Deferred.fromCoroutine(work.settled()), _CANCEL_STEP)
 
 
 def _thd_cancel(raw: Any) -> None:
@@ -246,13 +294,3 @@ def _thd_cancel(raw: Any) -> None:
         except psycopg2.Error:
             # The server can't be reached: closing the connection is all that is left to do.
             return
-
-
-async def _first_of(reactor: Any, work: Deferred[None], seconds: float) -> None:
-    """Wait for work that can't fail, for some time at most; it goes on after that."""
-    over: Deferred[None] = Deferred()
-    timeout = reactor.callLater(seconds, fire, over)
-    work.addBoth(lambda _result: fire(over))
-    await over
-    if timeout.active():
-        timeout.cancel()

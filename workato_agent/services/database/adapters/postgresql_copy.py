@@ -7,7 +7,7 @@ left to the plain path: :class:`NotCopyable`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import psycopg2
@@ -22,12 +22,16 @@ from ..settings import DatabasePolicy
 from ..statements import Outline, Rendered
 from .base import Block, Output
 from .postgresql_connection import ThreadConnection
-from .postgresql_copyformat import Transform, options, projections, transform
+from .postgresql_copyformat import CopyForm, Transform, thd_copy_form
 from .postgresql_errors import statement_problem, timeout_problem, undecodable_problem
+from .postgresql_lease import Lease
 from .postgresql_literals import COUNT_COLUMN, PORTAL, checking, opening
-from .postgresql_types import TypeCatalogue
+from .postgresql_timelimit import TimeLimit
+from .postgresql_types import TypeCatalogue, result_columns
 
-_BLOCK: Final = 64 * 1024
+_FIRST_BLOCK: Final = 16 * 1024
+_BLOCK: Final = 192 * 1024
+LIMIT: Final = 1024 * 1024
 _QUERIES: Final = frozenset(("select", "with", "values", "table"))
 _NOT_QUERIES: Final = frozenset(("insert", "update", "delete", "merge", "into"))
 _PLANNING_ERRORS: Final = ("42", "0A")
@@ -68,13 +72,14 @@ class _Sink:
         self._limit = limit
         self._rows: list[bytes] = []
         self._size = 0
+        self._enough = _FIRST_BLOCK
         self.count = 0
 
     def write(self, row: bytes) -> None:
         """One row, with a newline at its end."""
         self._rows.append(row)
         self._size += len(row)
-        if self._size >= _BLOCK or self._handover.hungry:
+        if self._size >= self._enough or self._handover.hungry:
             self.flush()
 
     def flush(self) -> None:
@@ -89,37 +94,45 @@ class _Sink:
         self.count += len(rows)
         self._handover.thd_put(_Rows(data, len(rows), more), len(data))
         self._rows, self._size = [], 0
+        self._enough = min(4 * self._enough, _BLOCK)
 
 
 @define(eq=False)
 class CopyRows:
-    """A query that is being copied; see :class:`~.base.RowStream`.
-
-    ``release`` gives the connection back to its pool.
-    """
+    """A query that is being copied; see :class:`~.base.RowStream`."""
 
     _reactor: Any
-    _connection: ThreadConnection
+    _lease: Lease
     _policy: DatabasePolicy
     _types: TypeCatalogue
     _output: Output
-    _release: Callable[[ThreadConnection, bool], Deferred[None]]
     _handover: Handover[_Item] = field(init=False)
+    _limit: TimeLimit = field(init=False)
     columns: Sequence[Column] = ()
     changed: int | None = None
     _first: _Item | None = None
-    _timer: Any = None
-    _began: float = 0.0
-    _timed_out: bool = False
-    _released: bool = False
+    _over: bool = False
 
     def __attrs_post_init__(self) -> None:
-        self._handover = Handover(self._reactor)
+        self._handover = Handover(self._reactor, LIMIT)
+        self._limit = TimeLimit(
+            self._reactor,
+            self._connection,
+            self._policy.statement_timeout,
+            lambda: self._handover.waited,
+        )
 
-    async def begin(self, rendered: Rendered, shape: Outline, prologue: str) -> None:
+    @property
+    def _connection(self) -> ThreadConnection:
+        connection = self._lease.connection
+        if not isinstance(connection, ThreadConnection):
+            raise TypeError("COPY needs a connection in a thread")
+        return connection
+
+    async def begin(self, rendered: Rendered, shape: Outline) -> None:
         """Start copying, up to the first rows. Raises NotCopyable and Problem."""
-        self._began = self._reactor.seconds()
-        self._watch_time()
+        self._limit.start()
+        prologue = self._lease.prologue(timed=False)
         job = Deferred.fromCoroutine(
             self._connection.lane.run(self._thd_copy, rendered, shape, prologue)
         )
@@ -144,44 +157,26 @@ class CopyRows:
     async def finish(self) -> None:
         """The thread has committed before it said that there is no more."""
         await self._connection.settled()
-        self._released = True
-        self._stop_watching()
-        self._release(self._connection, True)
+        self._over = True
+        self._limit.stop()
+        await self._lease.done()
 
     async def abort(self) -> None:
-        if not self._released:
-            self._released = True
-            self._stop_watching()
+        if not self._over:
+            self._over = True
+            self._limit.stop()
             self._handover.abandon()
-            await self._release(self._connection, False)
+            await self._lease.failed(usable=False)
 
     async def _next_item(self) -> _Item:
         item = await self._handover.get()
         if not isinstance(item, _End) or item.failure is None:
             return item
         failure = item.failure
-        if self._timed_out:
+        await self._connection.settled()
+        if self._limit.passed:
             raise timeout_problem("the statement ran too long", self._policy) from None
         raise failure
-
-    def _watch_time(self) -> None:
-        """Stop a statement that the server has worked on for too long.
-
-        The server's own timer can't be used: it would count the time in which the caller is slow.
-        """
-        limit = self._policy.statement_timeout
-        if not limit:
-            return
-        worked = self._reactor.seconds() - self._began - self._handover.waited
-        if worked >= limit:
-            self._timed_out = True
-            Deferred.fromCoroutine(self._connection.stop())
-        else:
-            self._timer = self._reactor.callLater(max(0.05, limit - worked), self._watch_time)
-
-    def _stop_watching(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
 
     def _thd_copy(self, rendered: Rendered, shape: Outline, prologue: str) -> None:
         failure: BaseException | None = None
@@ -195,8 +190,6 @@ class CopyRows:
             failure = error
         except BaseException as error:  # noqa: BLE001 - it goes to the reader
             failure = error
-        if isinstance(failure, NotCopyable):
-            self._connection.thd_run("ROLLBACK")
         if not isinstance(failure, Abandoned):
             self._handover.thd_put(_End(failure), 0)
 
@@ -213,38 +206,38 @@ class CopyRows:
         if question is not None:
             self._types.learn(connection.thd_run(question).fetchall())
         kinds = self._types.find(oids)
-        form = self._output.writer.format
-        names = [f"c{index}" for index in range(len(kinds))]
-        values = projections(kinds, names, form)
-        if values is None:
+        columns = result_columns(description, kinds)
+        zone = connection.raw.info.parameter_status("TimeZone") or ""
+        form = thd_copy_form(self._output.writer, columns, kinds, zone)
+        if form is None:
             raise NotCopyable
-        wrapped = _wrapped(rendered.sql[: shape.end], names, values, self._output.room())
-        columns = [
-            Column(column.name, kind.kind) for column, kind in zip(description, kinds, strict=True)
-        ]
         self._handover.thd_put(columns, 0)
-        sink = _Sink(self._handover, transform(columns, form), self._output.max_rows)
+        sink = _Sink(self._handover, form.transform, self._output.max_rows)
+        self._thd_read(sink, form, rendered.sql[: shape.end])
+        sink.flush()
+        connection.thd_run("COMMIT")
+
+    def _thd_read(self, sink: _Sink, form: CopyForm, sql: str) -> None:
+        wrapped = _wrapped(sql, form, self._output.room())
         try:
-            connection.raw.cursor().copy_expert(
-                f"CLOSE {PORTAL};{checking(wrapped)};"
-                f"COPY ({wrapped}) TO STDOUT ({options(kinds, names, form)})",
+            self._connection.raw.cursor().copy_expert(
+                f"CLOSE {PORTAL};{checking(wrapped)};COPY ({wrapped}) TO STDOUT ({form.options})",
                 sink,
             )
         except psycopg2.Error as error:
             if not sink.count and (error.pgcode or "").startswith(_PLANNING_ERRORS):
                 raise NotCopyable from None
             raise
-        sink.flush()
-        connection.thd_run("COMMIT")
 
 
-def _wrapped(sql: str, names: Sequence[str], values: Sequence[str], limit: int | None) -> str:
+def _wrapped(sql: str, form: CopyForm, limit: int | None) -> str:
     """The caller's query as the source of one whose text is the wire's.
 
     It is put into a statement as it is, and may be, because the server has taken the result as one
     single query before (:func:`checking`): what is complete by itself can't reach out of brackets.
     """
-    named = ", ".join(f"{value} AS {name}" for value, name in zip(values, names, strict=True))
+    pairs = zip(form.values, form.names, strict=True)
+    named = ", ".join(f"{value} AS {name}" for value, name in pairs)
     bound = "" if limit is None else f" LIMIT {limit}"
-    source = f"(\n{sql}\n) AS t({', '.join(names)})"
+    source = f"(\n{sql}\n) AS t({', '.join(form.names)})"
     return f"SELECT {named} FROM {source}{bound}"  # noqa: S608 - see above

@@ -2,23 +2,29 @@
 
 CSV needs only its line ends. With a backslash as ``ESCAPE``, all text quoted and ``null`` for NULL,
 PostgreSQL's CSV is the inside of a JSON array already, but for control characters, which are rare
-enough to be looked after one row at a time. NDJSON is JSON with names put in.
+enough to be looked after one row at a time. NDJSON is JSON with names put in. Arrow is parsed from
+CSV (:mod:`.postgresql_arrow`), MessagePack from JSON.
 """
 
 from __future__ import annotations
 
 import re
+from binascii import a2b_base64
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+from attrs import frozen
 
-from ..results import Column, unique_names
-from .postgresql_types import NOT_A_NUMBER, PgType, csv_projection, json_projection
+from ..results import Column, Writer, unique_names
+from .postgresql_arrow import ARROW_OPTIONS, can_be_arrow, thd_arrow_transform
+from .postgresql_projection import NOT_A_NUMBER, csv_projection, json_projection
+from .postgresql_types import PgType
 
 Transform = Callable[[list[bytes], bool], bytes]
 """Rows as they came, each with its newline, and whether they are the result's first."""
 
+_rows_decoder: Final = msgspec.json.Decoder(list[list[Any]])
 _BARE: Final = frozenset(("boolean", "integer", "float"))
 _CONTROLS_BUT_NEWLINE: Final = bytes(code for code in range(32) if code != 10)
 _CONTROL: Final = re.compile(rb"[\x00-\x1f]")
@@ -31,30 +37,76 @@ _CONTROLS: Final = bytes(range(32))
 _FIELD_AND_DELIMITER: Final = re.compile(rb'("(?:[^"\\]|\\.)*"|[^"\x02]*)(?:\x02|\Z)', re.DOTALL)
 
 
-def projections(kinds: Sequence[PgType], names: Sequence[str], form: str) -> list[str] | None:
-    """The SQL of each column in a format; None when one can't be had that way."""
-    project = csv_projection if form == "csv" else json_projection
-    values = [project(kind, name) for kind, name in zip(kinds, names, strict=True)]
-    return [value for value in values if value is not None] if None not in values else None
+@frozen
+class CopyForm:
+    """How a result is copied in one of the formats.
+
+    :ivar names: what the query's columns are called in between.
+    :ivar values: the SQL of each column.
+    :ivar options: of COPY.
+    :ivar transform: makes rows the body of a response.
+    """
+
+    names: Sequence[str]
+    values: Sequence[str]
+    options: str
+    transform: Transform
 
 
-def options(kinds: Sequence[PgType], names: Sequence[str], form: str) -> str:
-    """The options of COPY for a format."""
-    if form == "csv":
-        return "FORMAT csv, ENCODING 'UTF8'"
+def thd_copy_form(
+    writer: Writer, columns: Sequence[Column], kinds: Sequence[PgType], zone: str
+) -> CopyForm | None:
+    """How to copy for this writer; None where it can't be done, or would not be the same.
+
+    ``zone``: the session's time zone.
+    """
+    names = [f"c{index}" for index in range(len(kinds))]
+    if writer.format == "arrow":
+        if not can_be_arrow(kinds):
+            return None
+        return CopyForm(names, names, ARROW_OPTIONS, thd_arrow_transform(columns, kinds))
+    project = csv_projection if writer.format == "csv" else json_projection
+    found = [project(kind, name, zone) for kind, name in zip(kinds, names, strict=True)]
+    values = [value for value in found if value is not None]
+    if len(values) < len(found):
+        return None
+    if writer.format == "csv":
+        return CopyForm(names, values, "FORMAT csv, ENCODING 'UTF8'", _csv)
+    options = _json_options(kinds, names, writer.format)
+    if writer.format == "json":
+        return CopyForm(names, values, options, _json)
+    if writer.format == "ndjson":
+        return CopyForm(names, values, options, _ndjson([column.name for column in columns]))
+    return CopyForm(names, values, options, _decoded(writer, kinds))
+
+
+def _json_options(kinds: Sequence[PgType], names: Sequence[str], form: str) -> str:
     quoted = [name for kind, name in zip(kinds, names, strict=True) if kind.kind not in _BARE]
     force = f", FORCE_QUOTE ({', '.join(quoted)})" if quoted else ""
     delimiter = ", DELIMITER E'\\x02'" if form == "ndjson" else ""
     return f"FORMAT csv, ENCODING 'UTF8', NULL 'null', ESCAPE E'\\\\'{delimiter}{force}"
 
 
-def transform(columns: Sequence[Column], form: str) -> Transform:
-    """What makes rows the body of a response."""
-    if form == "csv":
-        return _csv
-    if form == "json":
-        return _json
-    return _ndjson([column.name for column in columns])
+def _decoded(writer: Writer, kinds: Sequence[PgType]) -> Transform:
+    """By way of JSON, which is decoded faster than the driver makes values one by one."""
+    data = [index for index, kind in enumerate(kinds) if kind.kind == "bytes"]
+    floats = [index for index, kind in enumerate(kinds) if kind.kind == "float"]
+    marked = NOT_A_NUMBER.encode()
+
+    def change(rows: list[bytes], first: bool) -> bytes:
+        values = _rows_decoder.decode(b"[%b]" % _json(rows, True))
+        for index in data:
+            for row in values:
+                if row[index] is not None:
+                    row[index] = a2b_base64(row[index])
+        if floats and any(marked in row for row in rows):
+            for index in floats:
+                for row in values:
+                    if isinstance(row[index], str):
+                        row[index] = float(row[index])
+        return writer.rows(values, first=first)
+
+    return change
 
 
 def _ndjson(columns: Sequence[str]) -> Transform:

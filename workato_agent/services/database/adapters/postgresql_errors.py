@@ -69,6 +69,16 @@ def statement_problem(
     return Problem("query_failed", detail, hint=hint, extra=extra)
 
 
+def several_problem() -> Problem:
+    """A call holds one statement."""
+    return Problem(
+        "query_failed",
+        "there is more than one statement",
+        hint="send one statement a call",
+        extra={"sqlstate": "42601"},
+    )
+
+
 def _bounded(text: str) -> str:
     """The server quotes values in its messages, whatever their size."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"

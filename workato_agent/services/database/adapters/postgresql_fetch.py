@@ -9,16 +9,13 @@ import psycopg2
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
-from workato_tunnel.problems import Problem
-
 from ..results import Column, Row
-from ..settings import DatabasePolicy
 from ..statements import Rendered
 from .base import Block, Output
-from .postgresql_connection import ReactorConnection
-from .postgresql_errors import statement_problem, undecodable_problem
-from .postgresql_literals import COUNT_COLUMN, LARGE_COLUMN, PORTAL, opening
-from .postgresql_types import TypeCatalogue, converters
+from .postgresql_errors import undecodable_problem
+from .postgresql_lease import Conversation, was_refused
+from .postgresql_literals import COUNT_COLUMN, LARGE_COLUMN, PORTAL
+from .postgresql_types import PgType, TypeCatalogue, converters, result_columns
 
 _FIRST: Final = 40
 _LARGEST: Final = 1000
@@ -37,11 +34,10 @@ class Large(Exception):
 class FetchedRows:
     """A statement whose rows are fetched; see :class:`~.base.RowStream`."""
 
-    _connection: ReactorConnection
-    _policy: DatabasePolicy
+    _talk: Conversation
     _types: TypeCatalogue
     _output: Output
-    _release: Callable[[ReactorConnection, bool], Deferred[None]]
+    _portal: str = PORTAL
     columns: Sequence[Column] = ()
     changed: int | None = None
     _rendered: Rendered | None = None
@@ -54,30 +50,30 @@ class FetchedRows:
     _next: Deferred[Any] | None = None
     _bytes: int = 0
     _encoded: int = 0
-    _released: bool = field(default=False)
+    _over: bool = field(default=False)
 
-    async def begin(self, rendered: Rendered, prologue: str, *, unless_large: bool) -> None:
-        """Run the statement up to its first rows. Raises Problem, and Large when told to."""
+    async def begin(self, rendered: Rendered, start: str) -> None:
+        """Run the statement up to its first rows; ``start`` opens the portal for it.
+
+        Raises Problem, and Large where ``start`` is told to look.
+        """
         self._rendered = rendered
+        self._talk.text_floats = self._output.writer.form == "csv"
         count = self._batch()
         self._asked = count
-        start = opening(rendered.sql, unless_large=unless_large)
-        cursor = await self._run(f"{prologue}{start};FETCH {count} FROM {PORTAL}")
+        prologue = self._talk.lease.prologue(timed=True)
+        cursor = await self._run(f"{prologue}{start};FETCH {count} FROM {self._portal}")
         description = cursor.description or ()
         if description and description[0].name == LARGE_COLUMN:
             raise Large
         if description and description[0].name == COUNT_COLUMN:
             self.changed = cursor.fetchone()[0]
             return
-        oids = [column.type_code for column in description]
-        question = self._types.question(oids)
-        if question is not None:
-            self._types.learn((await self._run(question)).fetchall())
-        kinds = self._types.find(oids)
-        self._convert = converters(kinds, csv=self._csv)
-        self.columns = [
-            Column(column.name, kind.kind) for column, kind in zip(description, kinds, strict=True)
-        ]
+        kinds = await find_types(
+            self._talk, self._types, [column.type_code for column in description]
+        )
+        self._convert = converters(kinds, self._output.writer.form)
+        self.columns = result_columns(description, kinds)
         self._took(cursor)
 
     async def next_block(self) -> Block | None:
@@ -87,7 +83,7 @@ class FetchedRows:
             if self._next is None:
                 return None
             waiting, self._next = self._next, None
-            self._took(await self._answer(waiting))
+            self._took(await self._answered(waiting))
             if not self._left:
                 return None
         try:
@@ -107,40 +103,34 @@ class FetchedRows:
             return self.changed
         if self._next is not None:
             waiting, self._next = self._next, None
-            self._took(await self._answer(waiting))
-        skipped = await self._run(f"MOVE FORWARD ALL FROM {PORTAL}")
+            self._took(await self._answered(waiting))
+        skipped = await self._run(f"MOVE FORWARD ALL FROM {self._portal}")
         return self._fetched + int(skipped.rowcount)
 
     async def finish(self) -> None:
-        """Commit and give the connection back."""
         self._forget_next()
-        await self._connection.settled()
-        cursor = await self._run("COMMIT")
-        if cursor.statusmessage != "COMMIT":
-            raise Problem(
-                "query_failed",
-                "the transaction was rolled back",
-                hint="a statement within it had failed",
-            )
-        self._released = True
-        self._release(self._connection, True)
+        await self._talk.lease.connection.settled()
+        await self._talk.complete(opened=True)
+        self._over = True
+
+    async def leave(self) -> None:
+        """Read no further and close the portal; the work of which it is a part goes on."""
+        self._forget_next()
+        await self._talk.lease.connection.settled()
+        await self._run(f"CLOSE {self._portal}")
 
     async def abort(self) -> None:
-        """Cancel the statement on the server and close the connection."""
-        if not self._released:
-            self._released = True
+        if not self._over:
+            self._over = True
             self._forget_next()
-            await self._release(self._connection, False)
+            lease = self._talk.lease
+            await lease.failed(usable=was_refused(lease.connection))
 
     def _forget_next(self) -> None:
         """Nobody reads the batch that is on its way; COMMIT tells if it failed."""
         if self._next is not None:
             self._next.addErrback(lambda failure: failure.trap(psycopg2.Error))
             self._next = None
-
-    @property
-    def _csv(self) -> bool:
-        return self._output.writer.format == "csv"
 
     def _took(self, cursor: Any) -> None:
         """A batch has come; it was the last when it holds less than was asked for."""
@@ -156,9 +146,7 @@ class FetchedRows:
         self._more = False
         self._asked = self._batch()
         if self._asked:
-            self._next = self._connection.start(
-                f"FETCH {self._asked} FROM {PORTAL}", text_floats=self._csv
-            )
+            self._next = self._talk.send(f"FETCH {self._asked} FROM {self._portal}")
 
     def _batch(self) -> int:
         """How many rows to ask for next: more each time while they are small."""
@@ -173,12 +161,15 @@ class FetchedRows:
         return min(most, max(1, size * self._encoded // max(1, self._bytes)))
 
     async def _run(self, sql: str) -> Any:
-        return await self._answer(self._connection.start(sql, text_floats=self._csv))
+        return await self._answered(self._talk.send(sql))
 
-    async def _answer(self, waiting: Deferred[Any]) -> Any:
-        try:
-            return await waiting
-        except psycopg2.Error as error:
-            raise statement_problem(error, self._rendered, self._policy) from None
-        except UnicodeError:
-            raise undecodable_problem() from None
+    async def _answered(self, waiting: Deferred[Any]) -> Any:
+        return await self._talk.answer(waiting, self._rendered)
+
+
+async def find_types(talk: Conversation, types: TypeCatalogue, oids: Sequence[int]) -> list[PgType]:
+    """The types with these ids; the server is asked for what isn't known yet."""
+    question = types.question(oids)
+    if question is not None:
+        types.learn((await talk.ask(question)).fetchall())
+    return types.find(oids)

@@ -90,6 +90,14 @@ def quote(text: str) -> str:
     return f"'{doubled}'"
 
 
+def identifier(name: str) -> str:
+    """A quoted identifier. Raises Problem ``bad_request``."""
+    if "\0" in name or not name:
+        raise Problem("bad_request", "a name is not empty and holds no NUL character")
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
+
+
 def opening(sql: str, *, unless_large: bool = False) -> str:
     """A statement that opens the portal ``onprem_rows`` for another one, given as text.
 

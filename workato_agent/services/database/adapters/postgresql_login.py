@@ -21,6 +21,7 @@ from ..work import Lane, Threads
 from .postgresql_connection import Link, ReactorConnection, ThreadConnection
 from .postgresql_errors import connect_problem, refused_by_peer
 from .postgresql_probe import identify
+from .postgresql_traits import Traits
 from .postgresql_types import use_text
 
 _SUSPICION_SECONDS: Final = 2.0
@@ -66,6 +67,7 @@ class Login:
     _settings: PostgresqlSettings
     _threads: Threads
     _cancels: Threads
+    _traits: Traits
 
     async def open(self, kind: str) -> ReactorConnection | ThreadConnection:
         """A connection, logged in. Raises Problem that says how far it came."""
@@ -240,7 +242,7 @@ class Login:
 def _thd_connect(parameters: dict[str, Any]) -> tuple[Any, bool]:
     raw = psycopg2.connect(**parameters)
     raw.autocommit = True
-    use_text(raw.string_types, floats=True)
+    use_text(raw.string_types, floats=False)
     if raw.server_version < _WATCH_SINCE:
         return raw, False
     try:

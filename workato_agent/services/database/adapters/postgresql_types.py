@@ -17,7 +17,7 @@ import msgspec
 from attrs import field, frozen
 from psycopg2 import extensions
 
-from ..results import ColumnType, Row
+from ..results import Column, ColumnType, Row, ValueForm
 
 _SCALARS: Final[dict[int, ColumnType]] = {
     16: "boolean",
@@ -47,6 +47,9 @@ _ARRAYS: Final[dict[int, int]] = {
 }  # fmt: skip
 _DRIVER_DECODES: Final = frozenset((16, 20, 21, 23, 26, 700, 701))
 _FLOATS: Final = (700, 701)
+BYTEA: Final = 17
+_NUMERIC: Final = 1700
+_UNLIMITED: Final = 0xFFFF
 _TEXT_ARRAY: Final = 1009
 _MOST_TYPES: Final = 10_000
 _TYPE_QUESTION: Final = (
@@ -110,14 +113,46 @@ def use_text(string_types: dict[int, Any], *, floats: bool) -> None:
             string_types[oid] = extensions.UNICODE
 
 
-def converters(types: Sequence[PgType], *, csv: bool) -> Callable[[Sequence[Row]], Sequence[Row]]:
+def result_columns(description: Sequence[Any], kinds: Sequence[PgType]) -> list[Column]:
+    """The columns of a result, from the driver's description of it."""
+    return [
+        Column(column.name, kind.kind, None, *_digits(column, kind))
+        for column, kind in zip(description, kinds, strict=True)
+    ]
+
+
+def _digits(column: Any, kind: PgType) -> tuple[int | None, int | None]:
+    if kind.oid != _NUMERIC or column.precision in (None, _UNLIMITED):
+        return None, None
+    # Since PostgreSQL 15 the scale is a signed number of 11 bits.
+    return column.precision, ((column.scale & 0x7FF) ^ 0x400) - 0x400
+
+
+def converters(
+    types: Sequence[PgType], form: ValueForm
+) -> Callable[[Sequence[Row]], Sequence[Row]]:
     """What makes rows of the driver wire-ready; only columns that need it are touched."""
     changes = [
         (index, change)
         for index, each in enumerate(types)
-        if (change := _column_change(each, csv=csv)) is not None
+        if (change := _column_change(each, form)) is not None
     ]
+    return _on_columns(changes)
 
+
+def text_converters(types: Sequence[PgType]) -> Callable[[Sequence[Row]], Sequence[Row]]:
+    """What makes rows of the server's text wire-ready in the ``native`` form."""
+    changes: list[tuple[int, Change]] = []
+    for index, each in enumerate(types):
+        change = _column_change(each, "native")
+        if change is None and (convert := _NATIVE_FROM_TEXT.get(each.kind)) is not None:
+            change = _each(convert)
+        if change is not None:
+            changes.append((index, change))
+    return _on_columns(changes)
+
+
+def _on_columns(changes: Sequence[tuple[int, Change]]) -> Callable[[Sequence[Row]], Sequence[Row]]:
     def convert(rows: Sequence[Row]) -> Sequence[Row]:
         if not changes or not rows:
             return rows
@@ -132,20 +167,20 @@ def converters(types: Sequence[PgType], *, csv: bool) -> Callable[[Sequence[Row]
 Change = Callable[[Sequence[Any]], Sequence[Any]]
 
 
-def _column_change(each: PgType, *, csv: bool) -> Change | None:
+def _column_change(each: PgType, form: ValueForm) -> Change | None:
     """What makes the values of a column wire-ready; None where they are."""
     if each.element is not None:
-        element = _text_change(each.element, csv=csv)
-        return _each(lambda text: _read_array(text, element))
+        element = _text_change(each.element, form)
+        return _each(lambda text: read_array(text, element))
     if each.oid in _FLOATS:
-        return None if csv else _finite_column
-    if each.kind in ("boolean", "integer") or (csv and each.kind == "json"):
+        return _finite_column if form == "json" else None
+    if each.kind in ("boolean", "integer") or (form != "json" and each.kind == "json"):
         return None
     if each.kind == "timestamp":
         return _timestamp_column
     if each.kind == "timestamptz":
         return _timestamptz_column
-    change = _text_change(each, csv=csv)
+    change = _text_change(each, form)
     return None if change is None else _each(change)
 
 
@@ -178,10 +213,12 @@ def _timestamptz_column(values: Sequence[Any]) -> Sequence[Any]:
     return [None if value is None else _timestamptz(value) for value in values]
 
 
-def _text_change(each: PgType, *, csv: bool) -> Callable[[str], object] | None:
+def _text_change(each: PgType, form: ValueForm) -> Callable[[str], object] | None:
+    if form == "native":
+        return _NATIVE_FROM_TEXT.get(each.kind)
     if each.kind == "json":
-        return _verbatim if csv else _on_one_line
-    if each.oid == 17:
+        return _verbatim if form == "csv" else _on_one_line
+    if each.oid == BYTEA:
         return _base64
     return _FROM_TEXT.get(each.kind)
 
@@ -230,11 +267,16 @@ _FROM_TEXT: Final[dict[ColumnType, Callable[[str], object]]] = {
     "timestamp": _timestamp,
     "timestamptz": _timestamptz,
 }
+_NATIVE_FROM_TEXT: Final[dict[ColumnType, Callable[[str], object]]] = {
+    **_FROM_TEXT,
+    "float": float,
+    "bytes": lambda text: bytes.fromhex(text[2:]),
+}
 _ELEMENT: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|([^{},"]+)|([{},])', re.DOTALL)
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
-def _read_array(text: str, change: Callable[[str], object] | None) -> object:
+def read_array(text: str, change: Callable[[str], object] | None = None) -> Any:
     """PostgreSQL's text form of an array (manual, "Array Input and Output Syntax")."""
     if text[0] == "[":  # explicit bounds, as in [0:1]={1,2}
         text = text[text.index("=") + 1 :]
@@ -253,62 +295,3 @@ def _read_array(text: str, change: Callable[[str], object] | None) -> object:
             value = _ESCAPED.sub(r"\1", quoted) if bare is None else bare
             stack[-1].append(change(value) if change else value)
     return stack[0][0]
-
-
-NOT_A_NUMBER: Final = "\x01"
-"""Marks NaN and the infinities, which JSON can't write as numbers."""
-
-
-def csv_projection(each: PgType, column: str) -> str | None:
-    """SQL whose text in ``COPY … (FORMAT csv)`` is the wire's; None where there is none."""
-    if each.element is not None:
-        return _array_projection(each.element, column)
-    if each.kind == "boolean":
-        return f"CASE WHEN {column} THEN 'true' WHEN NOT {column} THEN 'false' END"
-    if each.oid == 17:
-        return f"pg_catalog.replace(pg_catalog.encode({column}, 'base64'), E'\\n', '')"
-    if each.kind == "timestamp":
-        # The first way is three times as fast, and right for years that have no BC after them.
-        return (
-            f"CASE WHEN {column} OPERATOR(pg_catalog.>=) '0001-01-01'"
-            f" THEN pg_catalog.replace({column}::pg_catalog.text, ' ', 'T')"
-            f" ELSE pg_catalog.btrim(pg_catalog.to_json({column})::pg_catalog.text, '\"') END"
-        )
-    if each.kind == "timestamptz":
-        return f"pg_catalog.btrim(pg_catalog.to_json({column})::pg_catalog.text, '\"')"
-    return column
-
-
-def json_projection(each: PgType, column: str) -> str | None:
-    """SQL whose text is JSON's once CSV has put quotes around what is text; see the CSV form."""
-    if each.element is not None or each.kind == "json":
-        return None
-    if each.kind == "float":
-        # A whole number keeps a fraction, so that readers take it for what it is.
-        number = f"{column}::pg_catalog.float8"
-        return (
-            f"CASE WHEN {number} OPERATOR(pg_catalog.=) pg_catalog.trunc({number})"
-            f" AND pg_catalog.abs({number}) OPERATOR(pg_catalog.<) 1e15"
-            f" THEN {column}::pg_catalog.text OPERATOR(pg_catalog.||) '.0'"
-            f" WHEN pg_catalog.abs({number}) OPERATOR(pg_catalog.<) 'Infinity'"
-            f" THEN {column}::pg_catalog.text"
-            f" ELSE '{NOT_A_NUMBER}' OPERATOR(pg_catalog.||) {column}::pg_catalog.text END"
-        )
-    return csv_projection(each, column)
-
-
-_JSON_NATIVE: Final = frozenset(
-    ("boolean", "float", "string", "date", "timestamp", "timestamptz", "interval", "uuid", "json")
-)
-
-
-def _array_projection(element: PgType, column: str) -> str | None:
-    if element.oid == 17:
-        return None
-    if element.kind == "integer":
-        cast = "::pg_catalog.int8[]"
-    elif element.kind in _JSON_NATIVE and element.oid != 25:
-        cast = ""
-    else:
-        cast = "::pg_catalog.text[]"
-    return f"pg_catalog.to_json({column}{cast})::pg_catalog.text"
