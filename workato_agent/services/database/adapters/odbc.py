@@ -90,7 +90,7 @@ class OdbcDriver:
             keys["UID"] = settings.user
         if settings.password is not None:
             keys["PWD"] = settings.password
-        text = connection_string(keys, braces=dbms.braces)
+        text = connection_string(keys, dbms.braces(keys))
 
         def thd_connect() -> Any:
             return pyodbc.connect(text, timeout=max(1, ceil(settings.connect_timeout)))

@@ -19,6 +19,7 @@ from .base import Params
 from .odbc_columns import OdbcColumn
 from .odbc_errors import Meaning
 from .odbc_guard import check, leaves_traces
+from .odbc_keys import Braces
 from .odbc_reach import Speaks
 from .odbc_values import KINDS, Placed, generic
 
@@ -82,7 +83,6 @@ class Dbms:
     dialect: ClassVar[Dialect] = GENERIC
     speaks: ClassVar[Speaks] = "anything"
     port: ClassVar[int | None] = None
-    braces: ClassVar[bool] = True
     meanings: ClassVar[Sequence[Meaning]] = ()
     words_end: ClassVar[bool] = False
     bodies: ClassVar[bool] = False
@@ -95,6 +95,10 @@ class Dbms:
     def keys(self, given: Mapping[str, str], timeout: float) -> dict[str, str]:
         """Keys that the driver should have besides those given."""
         return {}
+
+    def braces(self, keys: Mapping[str, str]) -> Braces:
+        """How the driver reads values in braces."""
+        return "doubled"
 
     def thd_prepare(self, link: Link) -> None:
         """Make a new connection ready."""

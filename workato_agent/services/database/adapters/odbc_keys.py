@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from attrs import frozen
 
 from workato_tunnel.problems import Problem
 
 _NAME: Final = re.compile(r"[^\[\]{}(),;?*=!@\\\x00]+")
-_NEEDS_BRACES: Final = re.compile(r"[;{}]|^\s|\s$|^$")
+_NEEDS_BRACES: Final = re.compile(r"^\{|;|^\s|\s$")
 _PACKAGES: Final[tuple[tuple[str, str], ...]] = (
     ("postgres|psqlodbc", "Debian: apt install odbc-postgresql"),
     ("maria|mysql", "Debian: apt install odbc-mariadb"),
@@ -46,12 +46,14 @@ def value_of(keys: Mapping[str, str], *names: str) -> str | None:
     return next((lower[name.lower()] for name in names if lower.get(name.lower())), None)
 
 
-def connection_string(keys: Mapping[str, str], *, braces: bool = True) -> str:
+Braces = Literal["doubled", "plain", "none"]
+"""How a driver reads ``{value}``: with its own ``}`` doubled, as it stands, or not at all."""
+
+
+def connection_string(keys: Mapping[str, str], braces: Braces = "doubled") -> str:
     """The keys as a connection string that means just them, whatever the values hold.
 
-    :param braces: whether the driver knows ``{value}``; one that doesn't can't take every value.
-
-    Raises Problem.
+    Raises Problem for a value that the driver can't be given without meaning something else.
     """
     return ";".join(f"{_key(name)}={_value(name, value, braces)}" for name, value in keys.items())
 
@@ -66,14 +68,21 @@ def _key(name: str) -> str:
     return name
 
 
-def _value(name: str, value: str, braces: bool) -> str:
-    if "\0" in value or (not braces and name.lower() != "driver" and re.search("[;{}]", value)):
+def _value(name: str, value: str, braces: Braces) -> str:
+    is_driver = name.lower() == "driver"
+    needed = is_driver or _NEEDS_BRACES.search(value)
+    if braces == "none" and not is_driver:
+        needed = None
+    possible = {"doubled": True, "plain": not (needed and "}" in value)}.get(
+        braces, is_driver or not re.search("[;{}]", value)
+    )
+    if "\0" in value or not possible:
         raise Problem(
             "target_unreachable",
             f"the value of {name} holds a character that the ODBC driver can't be given",
-            hint="this driver's values hold no ; { } or NUL",
+            hint="this driver's values hold no NUL, and no } together with ; or a {",
         )
-    if name.lower() == "driver" or _NEEDS_BRACES.search(value):
+    if needed:
         return "{" + value.replace("}", "}}") + "}"
     return value
 

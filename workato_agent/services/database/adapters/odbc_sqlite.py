@@ -15,6 +15,7 @@ from .base import Params
 from .odbc_columns import OdbcColumn
 from .odbc_dbms import Calling, Dbms, Link
 from .odbc_errors import READ_ONLY, Meaning
+from .odbc_keys import Braces
 from .odbc_values import Placed
 from .sqlite_values import declared_type, parameter
 
@@ -28,7 +29,6 @@ class Sqlite(Dbms):
 
     names: ClassVar[str] = r"sqlite"
     dialect: ClassVar[Dialect] = SQLITE
-    braces: ClassVar[bool] = False
     bodies: ClassVar[bool] = True
     meanings: ClassVar[Sequence[Meaning]] = (
         Meaning(READ_ONLY, "", natives=(8,), pattern=r"readonly database"),
@@ -42,6 +42,9 @@ class Sqlite(Dbms):
 
     def keys(self, given: Mapping[str, str], timeout: float) -> dict[str, str]:
         return {"NoTXN": "1", "BigInt": "1", "Timeout": "5000", "NoCreat": "1"}
+
+    def braces(self, keys: Mapping[str, str]) -> Braces:
+        return "none"
 
     def thd_prepare(self, link: Link) -> None:
         # Only a statement that looks at the file shows whether it is a database.

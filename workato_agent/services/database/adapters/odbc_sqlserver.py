@@ -13,6 +13,7 @@ from ..statements import MSSQL, Dialect, TableName
 from .base import Params
 from .odbc_dbms import Calling, Dbms, Link
 from .odbc_errors import LOST, READ_ONLY, Meaning
+from .odbc_keys import Braces, value_of
 from .odbc_reach import Speaks
 from .odbc_values import (
     INT64,
@@ -65,10 +66,13 @@ class Sqlserver(Dbms):
     )
 
     def keys(self, given: Mapping[str, str], timeout: float) -> dict[str, str]:
-        driver = (given.get("Driver") or "").lower()
-        if "freetds" in driver or "tdsodbc" in driver:
+        if _is_freetds(given):
             return {"TDS_Version": "7.4", "ClientCharset": "UTF-8"}
         return {}
+
+    def braces(self, keys: Mapping[str, str]) -> Braces:
+        # FreeTDS ends such a value at its first "};", and leaves doubled braces doubled.
+        return "plain" if _is_freetds(keys) else "doubled"
 
     def thd_prepare(self, link: Link) -> None:
         link.thd_own("SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON; SET XACT_ABORT ON")
@@ -179,6 +183,11 @@ class Sqlserver(Dbms):
             f"SELECT {', '.join(out)}"
         )
         return Calling(statement, early + late, last=names)
+
+
+def _is_freetds(keys: Mapping[str, str]) -> bool:
+    driver = (value_of(keys, "Driver") or "").lower()
+    return "freetds" in driver or "tdsodbc" in driver
 
 
 def _given(procedure: TableName, names: Sequence[str], params: Params | None) -> dict[int, object]:
