@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from workato_agent.services.database.bodies import MAX_SQL, Encoded
+from workato_agent.services.database.bodies import MAX_SQL, MSGPACK, Encoded
 from workato_agent.services.database.parameters import Number, Typed
 from workato_tunnel.problems import Problem
+
+EPOCH = "1970-01-01T00:00:01+00:00"
 
 
 def decode(**body: Any) -> Any:
@@ -112,3 +117,49 @@ class TypedValues(SynchronousTestCase):
     def test_no_bytes_raise_anything_else(self, body: bytes) -> None:
         with self.assertRaises(Problem):
             Encoded(body).query()
+
+
+class MessagePackValues(SynchronousTestCase):
+    def values(self, *values: object) -> object:
+        body = msgspec.msgpack.encode({"sql": "x", "params": values})
+        return Encoded(body, MSGPACK).query().params
+
+    def test_what_messagepack_has_a_type_for_needs_none(self) -> None:
+        moment = datetime(2024, 2, 29, 13, 45, 0, 500, tzinfo=UTC)
+        for sent, expected in (
+            (b"\0\xff", b"\0\xff"),
+            (2**64 - 1, 2**64 - 1),
+            (1.5, Typed("float", "1.5")),
+            (1e300, Typed("float", "1e+300")),
+            (math.nan, Typed("float", "NaN")),
+            (-math.inf, Typed("float", "-Infinity")),
+            (msgspec.msgpack.Ext(-1, (1).to_bytes(4, "big")), Typed("timestamptz", EPOCH)),
+            (moment, Typed("timestamptz", "2024-02-29T13:45:00.000500+00:00")),
+            ([1, b"x", [1.5]], [1, b"x", [Typed("float", "1.5")]]),
+        ):
+            self.assertEqual(self.values(sent), [expected])
+
+    def test_types_can_be_named(self) -> None:
+        for kind, value, expected in (
+            ("bytes", b"\0", b"\0"),
+            ("bytes", "AA==", b"\0"),
+            ("float", 1.5, Typed("float", "1.5")),
+            ("float", math.inf, Typed("float", "Infinity")),
+            ("decimal", 1.5, Typed("decimal", "1.5")),
+            ("decimal", "1.50", Typed("decimal", "1.50")),
+            ("json", {"a": [1.5, None]}, Typed("json", '{"a":[1.5,null]}')),
+            ("timestamptz", msgspec.msgpack.Ext(-1, b"\0\0\0\1"), Typed("timestamptz", EPOCH)),
+        ):
+            self.assertEqual(self.values({"type": kind, "value": value}), [expected])
+
+    def test_json_has_no_bytes_timestamps_or_infinities(self) -> None:
+        deep: list[object] = []
+        for _ in range(900):
+            deep = [deep]
+        for value in (b"x", math.nan, {"a": math.inf}, datetime(2024, 1, 1, tzinfo=UTC), {1: 2}):
+            with self.assertRaises(Problem) as caught:
+                self.values({"type": "json", "value": value})
+            self.assertEqual(caught.exception.extra["field"], "params[0].value")
+        with self.assertRaises(Problem) as caught:
+            self.values({"type": "json", "value": deep})
+        self.assertEqual(caught.exception.code, "bad_request")
