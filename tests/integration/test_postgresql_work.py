@@ -155,7 +155,7 @@ class Batches(WorkTestCase):
         for sql, found in (
             ("insert into t values (?, ?)", True),
             (
-                "INSERT INTO t (a) VALUES (lower(?), (select 1 where 1 = ?)) ON CONFLICT DO NOTHING",
+                "INSERT INTO t (a) VALUES (lower(?), (select ?)) ON CONFLICT DO NOTHING",
                 True,
             ),
             ("insert into t values (?, 1), (?, 2)", False),
@@ -184,23 +184,31 @@ class Calls(WorkTestCase):
             """
             create schema routines;
             create table routines.log (i int);
-            create procedure routines.add_up(a int, inout total numeric, out note text, inout p int default 5)
+            create procedure routines.add_up(a int, inout total numeric,
+              out note text, inout p int default 5)
               language plpgsql as $$begin total := total + a + p; note := 'done'; end$$;
-            create procedure routines.note(i int) language sql as 'insert into routines.log values (i)';
-            create function routines.twice(x numeric) returns numeric language sql as 'select x * 2';
-            create function routines.pair(x int, out a int, out "B c" text) language sql as $$select x, 'y'$$;
+            create procedure routines.note(i int) language sql
+              as 'insert into routines.log values (i)';
+            create function routines.twice(x numeric) returns numeric language sql
+              as 'select x * 2';
+            create function routines.pair(x int, out a int, out "B c" text) language sql
+              as $$select x, 'y'$$;
             create function routines.numbers(n int default 3) returns setof int language sql
               as 'select generate_series(1, n)';
             create function routines.named(n int) returns table (k int, v text) language sql
               as $$select i, repeat('x', i) from generate_series(1, n) i$$;
             create function routines.nothing() returns void language sql as '';
             create function routines.opened() returns refcursor language plpgsql as
-              $$declare c refcursor; begin open c for select i, i * 2 as j from generate_series(1, 1000) i; return c; end$$;
-            create procedure routines.two(inout a refcursor, inout b refcursor) language plpgsql as
+              $$declare c refcursor; begin open c for
+                select i, i * 2 as j from generate_series(1, 1000) i; return c; end$$;
+            create procedure routines.two(inout a refcursor, inout b refcursor)
+              language plpgsql as
               $$begin open a for select 1 as x; open b for select 'y' as z; end$$;
-            create function routines.total(variadic n int[]) returns bigint language sql as 'select sum(u) from unnest(n) u';
+            create function routines.total(variadic n int[]) returns bigint language sql
+              as 'select sum(u) from unnest(n) u';
             create function routines.several(a int) returns text language sql as $$select 'int'$$;
-            create function routines.several(a text, b text) returns text language sql as $$select 'texts'$$;
+            create function routines.several(a text, b text) returns text language sql
+              as $$select 'texts'$$;
             """,
             "drop schema routines cascade",
         )
@@ -291,8 +299,10 @@ class Catalogue(WorkTestCase):
             create schema shop;
             create table shop.customers (id bigint generated always as identity primary key,
               name varchar(40) not null unique, "Code" char(3));
-            create table shop.orders (customer bigint references shop.customers, day date default current_date,
-              total numeric(10,2) not null, tags text[], half numeric generated always as (total / 2) stored,
+            create table shop.orders (customer bigint references shop.customers,
+              day date default current_date,
+              total numeric(10,2) not null, tags text[],
+              half numeric generated always as (total / 2) stored,
               number serial, primary key (customer, day), unique (total, number));
             comment on table shop.orders is 'what was sold';
             comment on column shop.orders.total is 'with tax';

@@ -154,6 +154,9 @@ class LoadRun:
             if as_it_came
             else "FORMAT text, ENCODING 'UTF8'"
         )
+        if self._policy.statement_timeout:
+            # The server's own timer would count the time in which the caller is slow.
+            connection.thd_run("SET LOCAL statement_timeout TO DEFAULT")
         direct = self._load.on_conflict == "error"
         if not direct:
             rows = f"SELECT {target.listed} FROM {target.name}"  # noqa: S608 - quoted names
