@@ -387,8 +387,9 @@ class Procedures(MysqlTestCase):
         super().setUp()
         self.server.run(
             "create or replace procedure everything(in a int, out b decimal(10, 2),"
-            " inout c varchar(20), out d date, out e boolean, out f varbinary(4), out g datetime(3),"
-            " out h json) begin set b = a + 0.5, c = concat(c, '!'), d = '2024-02-29', e = a > 1,"
+            " inout c varchar(20), out d date, out e boolean, out f varbinary(4),"
+            " out g datetime(3), out h json)"
+            " begin set b = a + 0.5, c = concat(c, '!'), d = '2024-02-29', e = a > 1,"
             " f = x'00ff', g = '2024-02-29 13:45:00.125', h = '{\"x\": 1}'; select a as first, c as"
             " second; select seq from seq_1_to_5000; end",
             "create or replace procedure quiet(a int) begin set @quiet = a; end",

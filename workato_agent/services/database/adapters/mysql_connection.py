@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from pymysql import err
-from pymysql.constants import COMMAND
-from twisted.logger import Logger
+from pymysql.constants import COMMAND, FIELD_TYPE
 
 from workato_tunnel.problems import Problem
 
@@ -29,12 +27,12 @@ from .mysql_errors import statement_problem
 from .mysql_guard import committing_problem, judge
 from .mysql_login import Login
 from .mysql_parameters import Bound, bound, execution
+from .mysql_stopping import IDENTITY, Victim, thd_kill
 from .mysql_wire import STATUS_IN_TRANSACTION, Answer, Prepared, Wire, lost
 from .mysql_writing import thd_batch, thd_load
 
 COM_RESET_CONNECTION: Final = 0x1F
 STOP_SECONDS: Final = 2.0
-_KILL_INTERVAL: Final = 0.1
 _RENEW_SECONDS: Final = 10.0
 _ANSWER_SECONDS: Final = 5.0
 _NO_PREPARE: Final = 1295
@@ -68,9 +66,7 @@ class MysqlConnection:
         self._login = login
         self._settings = settings
         self._policy = policy
-        self._log = Logger()
-        self._number = 0
-        self._server: Sequence[str] = ()
+        self._victim = Victim(wire, login, 0, ())
         self._set_up: Sequence[str] = ()
         self._largest = 16 * 1024 * 1024
         self._begin = "START TRANSACTION"
@@ -89,11 +85,10 @@ class MysqlConnection:
         slowly as the call's deadline allows.
         """
         row = self.wire.thd_texts(
-            "SELECT CONNECTION_ID(), @@sql_mode, @@max_allowed_packet,"
-            " @@hostname, @@port, @@server_id, VERSION()"
+            f"SELECT CONNECTION_ID(), @@sql_mode, @@max_allowed_packet, {IDENTITY}"
         )[0]
-        self._number, self._largest = int(row[0]), int(row[2])
-        self._server = row[3:]
+        self._victim = Victim(self.wire, self._login, int(row[0]), row[3:])
+        self._largest = int(row[2])
         modes = [
             mode
             for mode in row[1].split(",")
@@ -297,7 +292,7 @@ class MysqlConnection:
         return True
 
     def seems_alive(self) -> bool:
-        sock: socket.socket | None = self.wire._sock  # noqa: SLF001 - PyMySQL has no other way to it
+        sock = self.wire.socket
         if self._stopped.is_set() or sock is None:
             return False
         # A server says nothing unasked, but that it closes the connection.
@@ -309,14 +304,14 @@ class MysqlConnection:
         self._stopped.set()
         until = time.monotonic() + STOP_SECONDS
         if self._busy:
-            self._thd_kill(until)
+            thd_kill(self._victim, until, self._idle)
         if self._busy:
             # What waits for the server is woken at least; the server sees a closed connection.
             self.wire.thd_shut()
 
     def thd_interrupt(self) -> None:
         """Have the server end the query whose rows are being read in this thread."""
-        self._thd_kill(time.monotonic() + STOP_SECONDS, once=True)
+        thd_kill(self._victim, time.monotonic() + STOP_SECONDS, None)
 
     def thd_close(self) -> None:
         self._stopped.set()
@@ -358,7 +353,7 @@ class MysqlConnection:
             if error.args[0] != _NO_PREPARE:
                 raise
             return None
-        if any(field.code == 4 for field in prepared.fields):
+        if any(field.code == FIELD_TYPE.FLOAT for field in prepared.fields):
             return prepared
         self.wire.thd_forget(prepared)
         return None
@@ -375,31 +370,3 @@ class MysqlConnection:
                 f"is {self._largest}",
                 hint="raise max_allowed_packet in the server's configuration",
             )
-
-    def _thd_kill(self, until: float, *, once: bool = False) -> None:
-        """KILL QUERY over a connection of its own, until nothing runs any more."""
-        side: Wire | None = None
-        try:
-            side = self._login.thd_open(max(0.2, until - time.monotonic()))
-            side.limit(max(0.2, until - time.monotonic()))
-            found = side.thd_texts("SELECT @@hostname, @@port, @@server_id, VERSION()")[0]
-            if found != list(self._server):
-                # A proxy has led to another server, where the number is somebody else's.
-                self._log.warn(
-                    "Could not stop a statement at {place}: another server answered",
-                    place=self._settings.host,
-                )
-                return
-            while True:
-                side.thd_query(f"KILL QUERY {self._number:d}")
-                if once or self._idle.wait(_KILL_INTERVAL) or time.monotonic() > until:
-                    return
-        except (err.MySQLError, OSError, Problem) as error:
-            self._log.warn(
-                "Could not stop a statement at {place}: {reason}",
-                place=self._settings.host,
-                reason=getattr(error, "detail", str(error)),
-            )
-        finally:
-            if side is not None:
-                side.thd_end()

@@ -78,11 +78,10 @@ class Login:
 
     settings: MysqlSettings = field(repr=False)
 
-    def thd_open(self, seconds: float | None = None) -> Wire:
+    def thd_open(self) -> Wire:
         """A connection, logged in. Raises Problem that says how far it came."""
         settings = self.settings
-        limit = settings.connect_timeout if seconds is None else seconds
-        until = time.monotonic() + limit
+        until = time.monotonic() + settings.connect_timeout
         addresses = self._thd_addresses()
         failure = Problem("target_unreachable", f"{settings.host} has no address")
         for index, (family, address) in enumerate(addresses):
@@ -94,6 +93,13 @@ class Login:
                 if problem.code != "target_unreachable":
                     break
         raise failure
+
+    def thd_open_beside(self, wire: Wire, seconds: float) -> Wire:
+        """Another connection to the same server, without asking for its name again."""
+        sock = wire.socket
+        if sock is None:
+            raise timeout_problem(self.settings)
+        return self._thd_open_at(sock.family, sock.getpeername(), seconds)
 
     def _thd_addresses(self) -> list[tuple[int, Any]]:
         settings = self.settings

@@ -252,6 +252,11 @@ class Wire(Connection):  # type: ignore[misc]  # PyMySQL has no annotations
         version = getattr(self._sock, "version", None)
         return None if version is None else version()
 
+    @property
+    def socket(self) -> socket.socket | None:
+        """None when it is closed."""
+        return self._sock  # type: ignore[no-any-return]  # PyMySQL has no annotations
+
     def limit(self, seconds: float | None) -> None:
         """How long each of the next waits for the server may take; None for ever."""
         self._current_timeout = None
