@@ -34,6 +34,7 @@ AGENT = [
 # What not every agent needs, by the name of what needs it.
 EXTRAS = {
     "arrow": ["pyarrow>=20"],
+    "aws": ["botocore>=1.35"],
     "jdbc": ["jpype1>=1.6"],
     "oracle": ["oracledb>=3.1"],
 }
@@ -44,6 +45,7 @@ TEST = [
     "hypothesis>=6.130",
     "jsonschema>=4.23",
     "import-linter>=2.3",
+    "moto[server]>=5.1",
     "mypy>=1.18",
     "mypy-zope>=1.0.14",
     "openapi-spec-validator>=0.9",

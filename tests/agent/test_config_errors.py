@@ -81,13 +81,13 @@ class Places(ConfigTestCase):
 class Sections(ConfigTestCase):
     def test_sections_without_a_service_are_refused_by_name_all_at_once(self) -> None:
         error = self.faults(
-            "jms: {}\nldap: {}\nkafka:\nextensions: {}\nsecrets: {}\ntcp: {}"
+            "jms: {}\nldap: {}\nkafka:\nextensions: {}\ntcp: {}"
         )
         self.assertEqual(
             [problem.message for problem in error.problems],
             [
                 f"section '{name}' is not served by this version"
-                for name in ("jms", "ldap", "kafka", "extensions", "secrets", "tcp")
+                for name in ("jms", "ldap", "kafka", "extensions", "tcp")
             ],
         )
 
@@ -310,7 +310,7 @@ class References(ConfigTestCase):
             ("file: binary", "is not UTF-8"),
             ("file: large", "more than 65536 bytes"),
             ("encrypted: x", "secret.key: there is no key"),
-            ("secret: x", "{secret: …} is not in this version"),
+            ("secret: x", "no section 'secrets'"),
         ):
             path, text = self.only_fault(self.TEXT % reference, {"EMPTY": ""})
             self.assertEqual(path, "proxy.password")

@@ -21,6 +21,7 @@ from .options import DEFAULT_IDENTITY, ServerOptions
 from .profiles import ProfileConfig
 from .schema import AgentConfig
 from .secrets import References, Secret
+from .secretstores import SecretsOptions
 from .sections import NOT_SERVED, OPTIONS, PROFILES
 from .yamltree import MAX_BYTES, Tree, read_tree
 
@@ -30,12 +31,16 @@ _SHOWN: Final = 60
 Profiles = dict[str, dict[str, ProfileConfig]]
 
 
-def load_config(file: Path, environ: Mapping[str, str] | None = None) -> AgentConfig:
+def load_config(
+    file: Path, environ: Mapping[str, str] | None = None, *, fetch: bool = True
+) -> AgentConfig:
     """Read and validate a file. Raises ConfigError with every fault.
 
     :param environ: what ``{env: NAME}`` reads; the process's own environment unless given.
+    :param fetch: whether to fetch what ``{secret: PATH}`` stands for (blocks); else the config is
+        good for looking at only.
     """
-    return parse_config(_read(file), file, environ)
+    return parse_config(_read(file), file, environ, fetch=fetch)
 
 
 def load_options(file: Path, sections: Collection[str]) -> AgentConfig:
@@ -43,12 +48,18 @@ def load_options(file: Path, sections: Collection[str]) -> AgentConfig:
 
     For commands whose user may not read the agent's secrets. Raises ConfigError.
     """
-    return _Loader.of(_read(file), file, None).load(OPTIONS.keys() & set(sections))
+    wanted = OPTIONS.keys() & set(sections)
+    # A proxy's password may be kept in the secret store.
+    return _Loader.of(_read(file), file, None).load(
+        wanted | ({"secrets"} if "proxy" in wanted else set())
+    )
 
 
-def parse_config(text: str, file: Path, environ: Mapping[str, str] | None = None) -> AgentConfig:
+def parse_config(
+    text: str, file: Path, environ: Mapping[str, str] | None = None, *, fetch: bool = True
+) -> AgentConfig:
     """As :func:`load_config`, for a text that was read from ``file``."""
-    return _Loader.of(text, file, environ).load(None)
+    return _Loader.of(text, file, environ, fetch=fetch).load(None)
 
 
 def _read(file: Path) -> str:
@@ -77,12 +88,16 @@ class _Loader:
     problems: list[ConfigProblem] = field()
     failed_references: set[Location] = Factory(set)
     remarks: list[str] = Factory(list)
+    secrets: SecretsOptions | None = None
 
     @classmethod
-    def of(cls, text: str, file: Path, environ: Mapping[str, str] | None) -> _Loader:
+    def of(
+        cls, text: str, file: Path, environ: Mapping[str, str] | None, *, fetch: bool = True
+    ) -> _Loader:
         tree = read_tree(text)
         folder = file.absolute().parent
         references = References(folder) if environ is None else References(folder, environ)
+        references.fetch = fetch
         return cls(file, tree, references, list(tree.problems))
 
     def load(self, only: Collection[str] | None) -> AgentConfig:
@@ -97,7 +112,10 @@ class _Loader:
         options: dict[str, Any] = {}
         profiles: Profiles = {}
         for name, content in value.items():
-            if name in OPTIONS:
+            if name == "secrets":
+                if self.secrets is not None:
+                    options[name] = self.secrets
+            elif name in OPTIONS:
                 if content is not None:
                     options[name] = self.validate(OPTIONS[name], content, (name,))
             elif name in PROFILES:
@@ -117,11 +135,15 @@ class _Loader:
 
     def resolve(self, value: dict[str, object]) -> dict[str, object]:
         resolved = dict(value)
-        # The gateway's section first: it says where the key for encrypted texts is.
-        for name in sorted(value, key=lambda name: name != "gateway"):
+        # First what says where the key for encrypted texts is, and where secrets are fetched.
+        for name in sorted(value, key=lambda name: (name != "gateway", name != "secrets")):
             if name != "gateway" and self.references.identity is None:
                 self.references.identity = self.identity(resolved.get("gateway"))
             resolved[name] = self.references.resolve(value[name], (name,))
+            if name == "secrets" and value[name] is not None:
+                self.secrets = self.validate(SecretsOptions, resolved[name], (name,))
+                if self.secrets is not None:
+                    self.references.store = self.secrets.open()
         for location, message, hint in self.references.problems:
             self.failed_references.add(location)
             self.add(location, message, hint)

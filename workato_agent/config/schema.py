@@ -19,6 +19,7 @@ from .options import (
     StatusOptions,
 )
 from .profiles import ProfileConfig
+from .secretstores import SecretsOptions
 
 P = TypeVar("P", bound=ProfileConfig)
 
@@ -42,6 +43,7 @@ class AgentConfig:
     audit: AuditOptions = Factory(AuditOptions)
     metrics: MetricsOptions = Factory(MetricsOptions)
     status: StatusOptions = Factory(StatusOptions)
+    secrets: SecretsOptions | None = None
     profiles: Mapping[str, Mapping[str, ProfileConfig]] = Factory(dict)
     config_hash: str = ""
     remarks: tuple[str, ...] = ()

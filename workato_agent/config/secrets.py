@@ -1,7 +1,7 @@
 """Values that never show, and where they come from.
 
-Any value of the file may be written as a reference: ``{env: NAME}``, ``{file: PATH}`` or
-``{encrypted: '…'}``.
+Any value of the file may be written as a reference: ``{env: NAME}``, ``{file: PATH}``,
+``{encrypted: '…'}`` or ``{secret: PATH}``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .errors import Location
 
 if TYPE_CHECKING:
     from ..identity.sealing import SealingKey
+    from .secretstores import SecretStore
 
 MAX_SECRET: Final = 64 * 1024
 _SOURCES: Final = frozenset({"env", "file", "encrypted", "secret"})
@@ -92,6 +93,8 @@ class References:
 
     :ivar folder: what relative paths start from.
     :ivar identity: the folder of the key that opens encrypted texts; set once it is known.
+    :ivar store: where ``{secret: …}`` is fetched; set once it is known.
+    :ivar fetch: whether to fetch; else such a value is only masked.
     """
 
     folder: Path
@@ -100,6 +103,9 @@ class References:
     texts: set[str] = Factory(set)
     places: set[Location] = Factory(set)
     identity: Path | None = None
+    store: SecretStore | None = None
+    fetch: bool = True
+    _fetched: dict[str, str] = Factory(dict)
     _key: SealingKey | None = None
 
     def resolve(self, value: object, at: Location = ()) -> object:
@@ -134,12 +140,27 @@ class References:
             return self._from_file(target, at)
         if source == "encrypted":
             return self._opened(target, at)
-        self._fail(
-            at,
-            f"{{{source}: …}} is not in this version",
-            "write {env: NAME}, {file: PATH} or {encrypted: '…'} instead",
-        )
-        return ""
+        return self._from_store(target, at)
+
+    def _from_store(self, target: str, at: Location) -> str:
+        if self.store is None:
+            self._fail(
+                at,
+                "there is no section 'secrets' that says where secrets are",
+                "add secrets: { provider: aws, region: … } or { provider: vault, url: … }",
+            )
+            return ""
+        if not self.fetch:
+            return _MASK
+        if target not in self._fetched:
+            from .secretstores import SecretStoreError  # noqa: PLC0415 - only who has such values
+
+            try:
+                self._fetched[target] = self.store.fetch(target)
+            except SecretStoreError as error:
+                self._fail(at, str(error), error.hint)
+                return ""
+        return self._fetched[target]
 
     def _opened(self, target: str, at: Location) -> str:
         if self.identity is None:

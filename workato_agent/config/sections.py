@@ -21,6 +21,7 @@ from .options import (
 )
 from .profiles import ProfileConfig
 from .scripts import ScriptsProfile
+from .secretstores import SecretsOptions
 
 OPTIONS: Final[Mapping[str, type[Model]]] = {
     "config": ConfigOptions,
@@ -31,6 +32,7 @@ OPTIONS: Final[Mapping[str, type[Model]]] = {
     "audit": AuditOptions,
     "metrics": MetricsOptions,
     "status": StatusOptions,
+    "secrets": SecretsOptions,
 }
 
 PROFILES: Final[Mapping[str, type[ProfileConfig]]] = {
@@ -48,7 +50,6 @@ NOT_SERVED: Final = (
     "ntlm",
     "sap",
     "saprfc",
-    "secrets",
     "tcp",
 )
 """Sections of the documented format for which this version has no service."""
