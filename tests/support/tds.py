@@ -22,7 +22,7 @@ from attrs import define, field
 from .tds_types import ColumnType, Reader, b_varchar, declared, of_value, us_varchar
 
 USER: Final = "sa"
-PASSWORD: Final = "s3cret=ö[x]*"
+PASSWORD: Final = "s3cret;ö={[x]*"
 DATABASE: Final = "sales"
 
 _PRELOGIN, _LOGIN, _BATCH, _RPC, _ATTENTION, _TRANSACTION = 0x12, 0x10, 0x01, 0x03, 0x06, 0x0E
@@ -44,6 +44,7 @@ _CASTS: Final = re.compile(
     r"CAST\((@?\w+|\?) AS (?:date|time\(7\)|datetime2\(7\)|datetimeoffset\(7\)|uniqueidentifier)\)"
 )
 _PACKET: Final = 4088
+_END: Final = re.compile(r"(?:;|\s|--[^\n]*(?=\n|$))*$")
 _IGNORED: Final = re.compile(r"\s*(?:SET\s|USE\s|IF\s@@TRANCOUNT)", re.IGNORECASE)
 
 
@@ -106,12 +107,13 @@ class TdsServer:
             threading.Thread(target=self._thd_serve, args=(link,), daemon=True).start()
 
     def _thd_serve(self, link: socket.socket) -> None:
+        connection = _Connection(self, link)
         try:
-            _Connection(self, link).thd_serve()
+            connection.thd_serve()
         except (OSError, _Interrupted):
             pass
         finally:
-            link.close()
+            connection.thd_close()
 
 
 @define
@@ -136,6 +138,12 @@ class _Connection:
             else:
                 self._work(kind, Reader(data))
             self._flush()
+
+    def thd_close(self) -> None:
+        """Hang up; what was not committed is undone."""
+        self.link.close()
+        if self._database is not None:
+            self._database.close()
 
     def _thd_message(self) -> tuple[int, bytes] | None:
         data = b""
@@ -214,7 +222,6 @@ class _Connection:
             else:
                 raise sqlite3.OperationalError(f"syntax error: request {kind:#x}")
         except _Interrupted:
-            self._out.clear()
             self._done(_DONE, _ATTENTION_SEEN)
         except sqlite3.Error as error:
             self._tell(error)
@@ -279,6 +286,7 @@ class _Connection:
         own = _CASTS.sub(r"\1", re.sub(r"\bN'", "'", sql)).replace("(max)", "")
         # SQLite would keep such numbers as floats.
         own = re.sub(r"\b(decimal|numeric) ?\(", r"\1 text(", own)
+        own = _END.sub("", own)
         self.server.running.append(sql)
         try:
             rows = self._thd_watched(own, parameters)

@@ -55,7 +55,8 @@ def connection_string(keys: Mapping[str, str], braces: Braces = "doubled") -> st
 
     Raises Problem for a value that the driver can't be given without meaning something else.
     """
-    return ";".join(f"{_key(name)}={_value(name, value, braces)}" for name, value in keys.items())
+    # FreeTDS takes the last brace for a part of the value when no semicolon follows it.
+    return "".join(f"{_key(name)}={_value(name, value, braces)};" for name, value in keys.items())
 
 
 def _key(name: str) -> str:
