@@ -192,7 +192,13 @@ class Arrow(SynchronousTestCase):
 
     def test_a_stream_ends_with_its_mark(self) -> None:
         self.assertEqual(ArrowWriter().tail(1, truncated=False), END)
-        self.assertEqual(ArrowWriter().failure(Problem("query_failed", "no"), "r"), b"")
+
+    def test_what_failed_can_not_be_read_as_complete(self) -> None:
+        writer = ArrowWriter()
+        data = writer.head(COLUMNS) + writer.rows([(1, "a")], first=True)
+        data += writer.failure(Problem("query_failed", "no"), "r")
+        with self.assertRaises(pa.ArrowInvalid):
+            pa.ipc.open_stream(data).read_all()
 
     def test_it_can_not_tell_that_rows_were_left_out(self) -> None:
         writer = ArrowWriter()

@@ -340,7 +340,15 @@ class Arrow(TestCase):
 
     async def test_what_is_cut_or_broken_is_refused(self) -> None:
         data = self.stream(pa.table({"n": list(range(4000))}))
-        for broken in (b"", data[:5], data[:100], data[:-100], b"rubbish!" * 50, b"\0" * 64):
+        for broken in (
+            b"",
+            data[:5],
+            data[:100],
+            data[:-100],
+            data[:-8],
+            b"rubbish!" * 50,
+            b"\0" * 64,
+        ):
             problem = await self.refused(broken)
             self.assertIn(problem.code, ("bad_request", "payload_too_large"), broken[:20])
         for at in range(8, 1200, 37):

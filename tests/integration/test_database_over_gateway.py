@@ -131,7 +131,10 @@ class GatewayCase(SynchronousTestCase):
             connection.execute("insert into items values (1, 'one \"é\"', x'0001ff', 1.5)")
         connection.close()
 
-    def curl(self, method: str, path: str, *arguments: str, data: bytes | None = None) -> Answer:
+    def curl(
+        self, method: str, path: str, *arguments: str, data: bytes | None = None, whole: bool = True
+    ) -> Answer:
+        """What comes back; ``whole``: and whether curl takes it for complete."""
         url = f"{self.first.url}/v1/groups/{GROUP}/database/stock{path}"
         body = () if data is None else ("--data-binary", "@-")
         argv = ["curl", "-sS", "-i", "-X", method, "-H", f"Authorization: Bearer {self.token}"]
@@ -140,8 +143,9 @@ class GatewayCase(SynchronousTestCase):
             input=data,
             capture_output=True,
             timeout=60,
-            check=True,
+            check=False,
         )
+        self.assertEqual(done.returncode == 0, whole, done.stderr)
         head, _, content = done.stdout.partition(b"\r\n\r\n")
         return Answer(int(head.split()[1]), head.decode("latin-1"), content)
 
@@ -199,6 +203,25 @@ class Formats(GatewayCase):
             pa.ipc.open_stream(self.query(item, ARROW)).read_all().to_pylist(),
             [{"id": 1, "name": 'one "é"', "data": b"\0\1\xff", "price": 1.5}],
         )
+
+    def test_what_fails_on_its_way_never_looks_complete(self) -> None:
+        failing = self.NUMBERS.replace(
+            "x as n", f"case x when {ROWS - 1} then abs(-9223372036854775808) else x end as n"
+        )
+        body = json.dumps({"sql": failing}).encode()
+        found = {}
+        for kind in ("application/json", "text/csv", ARROW, "application/x-ndjson", MSGPACK):
+            answer = self.curl("POST", "/query", "-H", f"Accept: {kind}", data=body, whole=False)
+            self.assertEqual(answer.status, 200)
+            found[kind] = answer.body
+        last = json.loads(found["application/x-ndjson"].splitlines()[-1])
+        self.assertEqual((last["code"], last["status"]), ("query_failed", 422))
+        at = found[MSGPACK].rindex(b"\xa4type\xbfurn:") - 1
+        last = msgspec.msgpack.decode(found[MSGPACK][at:])
+        self.assertEqual((last["code"], last["status"]), ("query_failed", 422))
+        self.assertFalse(found[ARROW].endswith(b"\xff\xff\xff\xff\0\0\0\0"))
+        with self.assertRaises(pa.ArrowInvalid):
+            pa.ipc.open_stream(found[ARROW]).read_all()
 
     def test_what_comes_out_goes_in_again(self) -> None:
         item = "select id + 1 as id, name, price from items"

@@ -51,6 +51,11 @@ class _Feed:
         """What has come and was not read."""
         return bytes(self._waiting)
 
+    @property
+    def at_end(self) -> bool:
+        """Whether the mark of a stream's end was read last. pyarrow doesn't ask for it."""
+        return not any(self._last.removeprefix(_CONTINUATION)) and len(self._last) >= 4
+
     # -- in the thread -------------------------------------------------------------------------
 
     def thd_read(self, size: int = -1) -> bytes:
@@ -199,7 +204,9 @@ def _thd_next(feed: _Feed, reader: Any, done: int) -> Any:
         batch = reader.read_next_batch()
         batch.validate(full=True)
     except StopIteration:
-        return None
+        if feed.at_end:
+            return None
+        raise _malformed(feed, EOFError("its end is missing"), done) from None
     except (pyarrow.ArrowException, ValueError, MemoryError, OSError, EOFError) as error:
         raise _malformed(feed, error, done) from error
     return batch, rows_per_slice(batch, done)

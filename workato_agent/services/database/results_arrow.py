@@ -37,7 +37,9 @@ from .results import Column, Row, ValueForm
 
 MEDIA_TYPE: Final = "application/vnd.apache.arrow.stream"
 END: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-"""Ends a stream: without it the stream has been cut."""
+"""Ends a stream. Readers take a stream's end between two messages for it, too."""
+CUT: Final = b"\xff\xff\xff\xff\x08\x00\x00\x00"
+"""The beginning of a message that never comes: no reader takes what ends so for complete."""
 TYPE_KEY: Final = b"onprem.type"
 _MAX_PRECISION: Final = 38
 _BATCH_ROWS: Final = 10_000
@@ -121,7 +123,7 @@ def encode_rows(schema: Any, columns: Sequence[Column], rows: Sequence[Row]) -> 
 
 
 class ArrowWriter:
-    """An Arrow IPC stream. It can't tell that rows were left out, and a failure cuts it."""
+    """An Arrow IPC stream. It can't tell that rows were left out; a failure cuts a message."""
 
     media_type: ClassVar[str] = MEDIA_TYPE
     format: ClassVar[str] = "arrow"
@@ -145,7 +147,7 @@ class ArrowWriter:
         return END
 
     def failure(self, problem: Problem, request_id: str) -> bytes:
-        return b""
+        return CUT
 
     def _prepare(self, columns: Sequence[Column]) -> None:
         self._columns = columns
