@@ -85,7 +85,8 @@ class Forms(PostgresqlTestCase):
     async def test_many_rows_take_the_fast_way(self) -> None:
         sql = (
             "select i, 'é' || i as t, i / 4.0::float8 as f, i % 2 = 0 as b,"
-            " case when i % 7 > 0 then timestamptz '2024-03-30 23:30Z' + i * interval '1 second' end as s,"
+            " case when i % 7 > 0 then timestamptz '2024-03-30 23:30Z'"
+            " + i * interval '1 second' end as s,"
             " (i / 3.0)::numeric(12,4) as n, decode(md5(i::text), 'hex') as d"
             " from generate_series(1, 20000) as i"
         )
