@@ -18,6 +18,7 @@ from workato_tunnel.tx.transport import StreamTransport
 from .endings import ELSEWHERE, problem_of_refusal, problem_of_reset
 from .groups import Candidate
 
+SWITCHING: Final = 101
 REPLAYED: Final = 64 * 1024
 """Bytes of a request body that are kept to ask another agent, should the first one refuse."""
 
@@ -69,6 +70,7 @@ class Call:
         "_seconds",
         "_stream",
         "_timeout",
+        "_upgrade",
     )
 
     _log = Logger()
@@ -80,17 +82,21 @@ class Call:
         agents: Sequence[Candidate],
         *,
         has_body: bool,
+        upgrade: bool = False,
         deadline: float,
         seconds: Callable[[], float],
     ) -> None:
         """
         :param agents: who may take it, the first one to ask last.
+        :param upgrade: the caller asks to go on in another protocol; what it then sends is the
+            body, which begins only when the agent has answered with 101.
         :param deadline: in the seconds of ``seconds``.
         """
         self._caller: CallerSide | None = caller
         self._open = request
         self._agents = list(agents)
-        self._has_body = has_body
+        self._has_body = has_body or upgrade
+        self._upgrade = upgrade
         self._deadline = deadline
         self._seconds = seconds
         self._timeout = request.timeout
@@ -99,8 +105,8 @@ class Call:
         self._head_received = False
         self._paced = False
         self._held = False
-        self._body_ended = not has_body
-        self._replay: list[bytes] | None = [] if has_body else None
+        self._body_ended = not self._has_body
+        self._replay: list[bytes] | None = [] if self._has_body else None
         self._replay_size = 0
 
     def begin(self) -> None:
@@ -133,7 +139,7 @@ class Call:
         caller.agent = self._name
         if self._held:
             stream.pauseProducing()
-        if not self._has_body:
+        if not self._has_body or self._upgrade:
             return
         if self._replay:
             for data in tuple(self._replay):
@@ -142,11 +148,14 @@ class Call:
             if self._replay:
                 stream.half_close()
         else:
-            caller.receive_body()
-            # A small body is there at once, and nobody has to be paused for it.
-            if self._stream is stream and not self._body_ended:
-                self._paced = True
-                stream.registerProducer(self, True)
+            self._take_body(caller, stream)
+
+    def _take_body(self, caller: CallerSide, stream: StreamTransport) -> None:
+        caller.receive_body()
+        # A small body is there at once, and nobody has to be paused for it.
+        if self._stream is stream and not self._body_ended:
+            self._paced = True
+            stream.registerProducer(self, True)
 
     # The caller's side (api/exchange.py, Listener)
 
@@ -219,6 +228,10 @@ class Call:
             )
             detail = f"agent {self._name!r} sent a malformed response: {error}"
             caller.fail(Problem("internal_error", detail))
+            return
+        stream = self._stream
+        if self._upgrade and head.status == SWITCHING and stream is not None:
+            self._take_body(caller, stream)
 
     def data_received(self, data: bytes) -> None:
         """Response body."""

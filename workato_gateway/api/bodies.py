@@ -109,4 +109,18 @@ class ChunkedBody:
             raise malformed("lines of the chunked coding end with CR LF")
 
 
-RequestBody = SizedBody | ChunkedBody
+class SwitchedBody:
+    """What follows a request to switch protocols, once that is answered with 101: all there is."""
+
+    __slots__ = ("ended", "remaining")
+
+    def __init__(self) -> None:
+        self.remaining: int | None = None
+        self.ended = False
+
+    def take(self, data: bytes) -> tuple[bytes, bytes]:
+        """As :meth:`SizedBody.take`."""
+        return data, b""
+
+
+RequestBody = SizedBody | ChunkedBody | SwitchedBody

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from workato_tunnel.problems import Problem
 
 from .heads import RequestHead
-from .responses import CONTINUE, LAST_CHUNK, ResponseHead, chunk
+from .responses import CONTINUE, LAST_CHUNK, ResponseHead, SwitchingHead, chunk
 
 if TYPE_CHECKING:
     from .http1 import Http1Channel
+
+
+SWITCHING: Final = 101
 
 
 class Listener(Protocol):
@@ -249,10 +252,13 @@ class Exchange:
     def _response_head(self, status: int, headers: Iterable[tuple[str, str]]) -> ResponseHead:
         head = self.head
         channel = self._channel
+        date = channel.factory.date()
+        if status == SWITCHING and head.upgrade:
+            return SwitchingHead(headers, date=date, request_id=self.request_id, trace=self.trace)
         return ResponseHead(
             status,
             headers,
-            date=channel.factory.date(),
+            date=date,
             request_id=self.request_id,
             trace=self.trace,
             to_head=head.method == "HEAD",

@@ -80,6 +80,7 @@ class RequestHead:
     :ivar chunked: the body is chunked. With neither there is no body.
     :ivar size: bytes of the head as it came.
     :ivar modern: HTTP/1.1, so chunked answers are understood and connections persist by default.
+    :ivar upgrade: the caller asks to go on as WebSocket on this connection (RFC 6455).
     """
 
     __slots__ = (
@@ -92,6 +93,7 @@ class RequestHead:
         "modern",
         "size",
         "target",
+        "upgrade",
     )
 
     def __init__(
@@ -111,6 +113,7 @@ class RequestHead:
         self.chunked = False
         self.keep_alive = modern
         self.size = 0
+        self.upgrade = False
 
     @property
     def has_body(self) -> bool:
@@ -213,6 +216,13 @@ class HeadParser:
         if connection is not None:
             options = {option.strip() for option in connection.lower().split(",")}
             head.keep_alive = "close" not in options and (head.modern or "keep-alive" in options)
+            head.upgrade = (
+                "upgrade" in options
+                and control.get("upgrade", "").lower() == "websocket"
+                and head.modern
+                and head.method == "GET"
+                and not head.has_body
+            )
             named = options - {"close", "keep-alive", "upgrade", ""}
             if named:
                 head.fields[:] = [f for f in head.fields if f[0] not in named]

@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from workato_tunnel.problems import Problem
 
-from .bodies import ChunkedBody, RequestBody, SizedBody
+from .bodies import ChunkedBody, RequestBody, SizedBody, SwitchedBody
 from .exchange import Exchange, body_too_large
 from .heads import (
     MAX_REQUEST_LINE,
@@ -183,6 +183,8 @@ class Http1Channel(Protocol):
             self._body = ChunkedBody()
         elif head.length:
             self._body = SizedBody(head.length)
+        elif head.upgrade:
+            self._body = SwitchedBody()
         now = self.factory.clock.seconds()
         exchange = self._exchange = Exchange(self, head, self._peer, now)
         self.expires = NEVER

@@ -24,6 +24,7 @@ from .heads import head_too_large
 Authenticate = Callable[[str | None], Caller]
 """From an ``Authorization`` field (or None) to who calls. Raises Problem ``unauthenticated``."""
 
+_UPGRADE: Final = ("upgrade", "websocket")
 _TIMEOUT: Final = re.compile(r"[0-9]{1,7}(?:\.[0-9]{1,6})?")
 
 
@@ -92,10 +93,12 @@ class Relay:
                 hint="`workato-gateway group list` shows the groups.",
             )
         exchange.group = group
-        if self.limits.body is not None:
+        if self.limits.body is not None and not head.upgrade:
             exchange.limit_body(self.limits.body)
         _, _, query = head.target.partition("?")
-        timeout, query = self._timeout(head.control.get("x-timeout"), query)
+        limits = self.limits
+        usual = limits.max_timeout if head.upgrade else limits.default_timeout
+        timeout, query = self._timeout(head.control.get("x-timeout"), query, usual)
         path = "" if len(segments) == 6 else segments[6] or "/"
         keeper = pinned_agent(service, path)
         agents = candidates(
@@ -113,7 +116,7 @@ class Relay:
             method=head.method,
             path=path,
             query=query,
-            headers=tuple(head.fields),
+            headers=(*head.fields, _UPGRADE) if head.upgrade else tuple(head.fields),
             caller=caller.owner,
             timeout=int(timeout * 1000),
             trace=exchange.trace,
@@ -123,7 +126,13 @@ class Relay:
         seconds = self.clock.seconds
         deadline = exchange.started + timeout
         call = Call(
-            exchange, request, agents, has_body=head.has_body, deadline=deadline, seconds=seconds
+            exchange,
+            request,
+            agents,
+            has_body=head.has_body,
+            upgrade=head.upgrade,
+            deadline=deadline,
+            seconds=seconds,
         )
         exchange.listener = call
         exchange.expire_at(deadline + self.limits.grace)
@@ -163,8 +172,11 @@ class Relay:
         else:
             del self._calls_of_token[exchange.token_id]
 
-    def _timeout(self, field_value: str | None, query: str) -> tuple[float, str]:
-        """The call's time in seconds, and the query without it. It goes before ``X-Timeout``."""
+    def _timeout(self, field_value: str | None, query: str, usual: float) -> tuple[float, str]:
+        """The call's time in seconds, and the query without it. It goes before ``X-Timeout``.
+
+        :param usual: where neither says anything.
+        """
         text, name = field_value, "X-Timeout"
         if "timeout=" in query:
             pairs = query.split("&")
@@ -180,7 +192,7 @@ class Relay:
                 text, name = given[0].removeprefix("timeout="), "timeout"
                 query = "&".join(pair for pair in pairs if not pair.startswith("timeout="))
         if text is None:
-            return self.limits.default_timeout, query
+            return usual, query
         seconds = float(text) if _TIMEOUT.fullmatch(text) else 0.0
         if not 0.001 <= seconds <= self.limits.max_timeout:
             raise Problem(

@@ -113,6 +113,22 @@ class ResponseHead:
         self.data = f"{text}{passed}x-request-id: {request_id}\r\n\r\n".encode("latin-1")
 
 
+class SwitchingHead(ResponseHead):
+    """The head of 101: what follows is WebSocket, and the connection ends with it."""
+
+    __slots__ = ()
+
+    def __init__(self, headers: Headers, *, date: str, request_id: str, trace: str) -> None:
+        """Raises MalformedResponse."""
+        passed, _ = _passed_on(headers, date)
+        self.bodiless = self.chunked = self.persistent = False
+        self.length = None
+        self.data = (
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+            f"{passed}traceparent: {trace}\r\nx-request-id: {request_id}\r\n\r\n"
+        ).encode("latin-1")
+
+
 def _passed_on(headers: Headers, date: str) -> tuple[str, str | None]:
     """The lines of the fields that leave as they are, with Date and Server; the declared length.
 
