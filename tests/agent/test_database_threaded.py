@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
@@ -378,6 +378,16 @@ class Connecting(Threaded):
         self.driver.connections[0].lost = True
         await self.execute(adapter, "two")
         self.assertEqual([each.closed for each in self.driver.connections], [True, False])
+
+    async def test_when_one_was_lost_the_others_are_asked_before_they_are_used(self) -> None:
+        adapter = self.adapter()
+        await gatherResults([self.execute(adapter, "one") for _ in range(4)])
+        await self.until(lambda: adapter._pool.idle == 4)
+        for connection in self.driver.connections:
+            connection.dead = True
+        await self.problem(self.execute(adapter, "two"), "query_failed")
+        for _ in range(4):
+            await self.execute(adapter, "three")
 
 
 class Loading(Threaded):

@@ -40,6 +40,7 @@ class ScriptedDriver:
     misuse: list[str] = field(factory=list)
     rows: int = 10
     alive: bool = True
+    """Whether connections answer when they are asked."""
 
     def thd_open(self) -> ScriptedConnection:
         self.opening()
@@ -69,6 +70,8 @@ class ScriptedConnection:
     release: Event = field(factory=Event)
     stops: int = 0
     closed: bool = False
+    dead: bool = False
+    """The server has ended it, which nobody knows before it is used."""
     lost: bool = False
     answering: Event = field(factory=Event)
     _stopped: Condition = field(factory=Condition)
@@ -158,7 +161,7 @@ class ScriptedConnection:
             self.answering.set()
             if not self.driver.alive:
                 self.release.wait(30)
-            return self.driver.alive
+            return self.driver.alive and not self.dead
 
     def seems_alive(self) -> bool:
         return not self.lost
@@ -183,6 +186,9 @@ class ScriptedConnection:
         return Problem("query_failed", str(error))
 
     def _act(self, text: str) -> None:
+        if self.dead:
+            self.lost = True
+            raise Refusal("the server has gone away")
         if "fail" in text:
             raise Refusal("no")
         if "stubborn" in text:

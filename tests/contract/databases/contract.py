@@ -14,7 +14,13 @@ from twisted.trial.unittest import TestCase
 from tests.support.database import Caller
 from workato_agent.services.database.adapters.base import Adapter, Output, Work
 from workato_agent.services.database.loading import Conflict, Load, LoadFormat
-from workato_agent.services.database.results import Column, Row, ValueForm
+from workato_agent.services.database.results import (
+    Column,
+    CsvWriter,
+    NdjsonWriter,
+    Row,
+    ValueForm,
+)
 from workato_agent.services.database.service import DatabaseService
 from workato_agent.services.database.settings import DatabasePolicy, PoolSettings
 from workato_agent.services.database.statements import TableName, bind
@@ -68,9 +74,10 @@ class RowsBody:
         return self.names
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        if self.failure is not None or self.rows:
-            raise NotImplementedError("this body has no bytes")
-        yield b""
+        writer = CsvWriter() if self.format == "csv" else NdjsonWriter()
+        yield writer.head([Column(name, "string") for name in self.names])
+        async for rows in self.blocks():
+            yield writer.rows(rows, first=False)
 
     async def blocks(self) -> AsyncIterator[Sequence[Row]]:
         for start in range(0, len(self.rows), self.block):

@@ -120,6 +120,11 @@ class ConnectionPool(Generic[C]):
         finally:
             self._leave()
 
+    def doubt(self) -> None:
+        """A connection was lost: the others are asked whether they live before they are used."""
+        asked_from = self._clock.seconds() - TRUST_SECONDS
+        self._idle = [(connection, min(since, asked_from)) for connection, since in self._idle]
+
     async def close(self) -> None:
         """Close what is idle and refuse what waits; what is lent is closed as it comes back."""
         self._closed = True

@@ -16,7 +16,7 @@ from twisted.python.threadpool import ThreadPool
 P = ParamSpec("P")
 T = TypeVar("T")
 
-STOP_SECONDS: Final = 5.0
+STOP_SECONDS: Final = 2.0
 
 
 def fire(waiting: Deferred[None]) -> None:

@@ -67,6 +67,8 @@ class OwnTransaction:
         self._give_back(reusable=True)
 
     async def failed(self, *, usable: bool) -> None:
+        if not self.connection.raw.seems_alive():
+            self._pool.doubt()
         usable = usable and not self.connection.busy
         if not usable:
             self.connection.stop()

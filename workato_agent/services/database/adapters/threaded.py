@@ -26,7 +26,7 @@ from .threaded_session import ThreadedSession
 from .threaded_work import ThreadedWork
 
 _KIND: Final = "threaded"
-_CLOSE_SECONDS: Final = 3.0
+_CLOSE_SECONDS: Final = 2.0
 _PATIENCE: Final = 2.0
 """Seconds beyond the driver's own time-out, whose error says more than ours."""
 
@@ -91,8 +91,9 @@ class ThreadedAdapter(ThreadedWork):
         self._cleanups.run(self._pool.close())
         ended = Deferred.fromCoroutine(self._cleanups.ended())
         await wait_for(self._reactor, ended, _CLOSE_SECONDS)
-        await self._threads.stop()
-        await self._cancels.stop()
+        stopping = [Deferred.fromCoroutine(each.stop()) for each in (self._threads, self._cancels)]
+        for each in stopping:
+            await each
 
     async def _open(self, _kind: str) -> ThreadedConnection:
         """Connect. Goes on when it is cancelled, so its thread is counted until it is back."""

@@ -112,6 +112,7 @@ class ThreadedConnection:
 
     async def _within(self, seconds: float, question: Callable[[], bool]) -> bool:
         """The driver's answer; False, and the connection is being stopped, after so long."""
+        self.begin(None)
         asked = Deferred.fromCoroutine(self.run(question))
         answer = False
 
