@@ -14,6 +14,7 @@ class Sessions(ServiceCase):
     async def open(self, **options: Any) -> str:
         answered = await self.post("sessions", **options)
         self.assertEqual(answered.status, 201)
+        self.assertIn(b'"timeout":60}', answered.body)
         identifier: str = answered.json["session"]
         self.assertEqual(answered.headers["location"], f"sessions/{identifier}")
         return identifier

@@ -127,8 +127,9 @@ class Sessions:
 
     @property
     def timeout(self) -> float:
-        """Seconds that a session lives without a call."""
-        return self._settings.timeout
+        """Seconds that a session lives without a call, an integer where they are whole."""
+        seconds = self._settings.timeout
+        return int(seconds) if seconds == int(seconds) else seconds
 
     def __len__(self) -> int:
         return len(self._open)
