@@ -15,6 +15,7 @@ from workato_agent.services.database.statements import (
     GENERIC,
     MSSQL,
     MYSQL,
+    ORACLE,
     POSTGRESQL,
     SQLITE,
     Dialect,
@@ -29,7 +30,7 @@ DIALECTS: dict[str, Dialect] = {
     "mysql": MYSQL,
     "sqlite": SQLITE,
     "sqlserver": MSSQL,
-    "oracle": GENERIC,
+    "oracle": ORACLE,
     "odbc": GENERIC,
     "jdbc": GENERIC,
 }
@@ -73,7 +74,7 @@ def of(product: str, **policy: object) -> Guard:
 
 class GuardTestCase(SynchronousTestCase):
     def check(self, guard: Guard, sql: str, operation: str = "query") -> None:
-        guard.check_statement(bind(sql, None, POSTGRESQL), operation)
+        guard.check_statement(bind(sql, None, GENERIC), operation)
 
     def refused(self, rule: str, guard: Guard, sql: str, operation: str = "query") -> Problem:
         try:
@@ -246,6 +247,42 @@ class ReadOnly(GuardTestCase):
             "with function f return number is begin commit; return 1; end; select f from dual",
         ):
             self.refused("read_only", guard, sql)
+
+    def test_of_databases_that_are_not_known_nothing_is_taken_for_granted(self) -> None:
+        for product in ("odbc", "jdbc"):
+            guard = of(product, read_only=True)
+            for sql in (
+                "select a[1], array[1, 2], `b c`, [d e], date'2024-01-01', n'x' from orders -- x",
+                "select 'a # b', \"c $$ d\" from orders",
+            ):
+                self.check(guard, sql)
+            for sql in (
+                "select 1 # '\n into outfile '/tmp/x' -- '",
+                "select 1 --1 ' \n into outfile '/tmp/x' -- '",
+                "select q'[']', x into y -- ']' from dual",
+                "select $$ ' $$ into outfile '/tmp/x' -- '",
+                "select [a'b] into c -- '] from orders",
+                "select `a'b` into c -- '` from orders",
+                "select e'\\' into x -- '",
+                "select 1 /* /* */ into x -- */ */",
+            ):
+                self.refused("read_only", guard, sql)
+
+    def test_what_would_take_long_to_judge_is_refused(self) -> None:
+        for product in ("postgresql", "mysql", "odbc"):
+            for piece in ("(", "a ", '"a",', ";"):
+                self.refused("read_only", of(product, read_only=True), "select " + piece * 260_000)
+
+    def test_white_space_of_other_alphabets_hides_no_word(self) -> None:
+        for product in DIALECTS:
+            for sql in ("select 1 exec\u00a0xp_cmdshell", "select lo_create\u00a0(0)"):
+                self.refused("read_only", of(product, read_only=True), sql)
+            self.check(of(product, read_only=True), "select größe, 名前 from orders")
+
+    def test_oracles_own_quotes_hide_nothing(self) -> None:
+        guard = of("oracle", read_only=True)
+        self.check(guard, "select q'[it's utl_http.request]' from dual")
+        self.refused("read_only", guard, "select q'[']', utl_http.request('x'), q'[']' from dual")
 
     def test_load_is_refused_and_schema_is_not(self) -> None:
         guard = of("sqlite", read_only=True)

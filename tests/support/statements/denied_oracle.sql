@@ -20,3 +20,7 @@ select * from sales.orders partition (p), secret
 select sys_context('a','b') from dual
 select extract(xmltype('x'), '/y') from dual
 select * from dual connect by exists (select 1 from secret)
+select my_package.my_function from dual
+select hr.my_package.my_function from dual
+select s.currval from sales.orders
+select o.id, s.nextval from sales.orders o

@@ -14,9 +14,9 @@ from attrs import frozen
 from workato_tunnel.problems import Problem
 
 from .guard_lexis import PRODUCTS
-from .guard_patterns import NotListed, Patterns, Reference, fold
+from .guard_patterns import NotListed, Patterns, Reference, Refused, fold
 from .guard_readonly import call_reason, reason
-from .guard_tables import Refused, check
+from .guard_tables import check
 from .parameters import Number
 from .settings import DatabasePolicy
 from .statements import Dialect, Statement, TableName

@@ -49,6 +49,17 @@ class Reference:
         return ".".join(part for part in (self.catalogue, self.schema, self.name) if part)
 
 
+class Refused(Exception):
+    """Why a statement is refused.
+
+    :ivar offset: of what is the cause, in the statement, when it is known.
+    """
+
+    def __init__(self, why: str, offset: int | None = None) -> None:
+        super().__init__(why)
+        self.offset = offset
+
+
 class NotListed(Exception):
     """A table that no pattern covers.
 

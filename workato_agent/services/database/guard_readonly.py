@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
-
-from attrs import frozen
+from typing import Final, NamedTuple
 
 from .guard_names import (
     MYSQL_ACTIONS,
@@ -22,7 +20,7 @@ from .guard_names import (
     SQLITE_ACTIONS,
     UNKNOWN_ACTIONS,
 )
-from .statements import Dialect, Kind, TableName, tokens
+from .statements import GENERIC, Dialect, Kind, TableName, Token, tokens
 
 POSTGRESQL: Final = frozenset(("postgresql", "redshift"))
 _BARE: Final = frozenset(("sqlserver", "odbc", "jdbc"))
@@ -70,11 +68,12 @@ _ACTIONS: Final = {
     "sqlite": SQLITE_ACTIONS,
 }
 _PACKAGES: Final = frozenset(("oracle", "odbc", "jdbc"))
+MAX_PIECES: Final = 250_000
+_LETTERS: Final = re.compile(r"[\w$]+")
 _ESCAPED_QUOTE: Final = re.compile(r"""\\['"\\]""")
 
 
-@frozen
-class _Piece:
+class _Piece(NamedTuple):
     """A token that means something: ``word`` in lower case, ``name`` for a quoted one too."""
 
     text: str
@@ -85,19 +84,25 @@ class _Piece:
 def reason(sql: str, dialect: Dialect, product: str) -> str | None:
     """Why a statement is refused; None for a plain query."""
     pieces: list[_Piece] = []
+    quoted = 0
     for token in tokens(sql, dialect):
         text = sql[token.start : token.end]
         doubt = _doubt(token.kind, text, product)
+        if doubt is None and dialect == GENERIC and token.start >= quoted:
+            doubt = _unsure(sql, token)
+            quoted = max(quoted, _quoted_end(sql, token))
         if doubt is not None:
             return doubt
         if token.kind is Kind.WORD:
             pieces.append(_Piece(text, text.lower(), text.lower()))
         elif token.kind is Kind.LITERAL and text[0] in '"`[':
-            if product in POSTGRESQL and sql[: token.start].endswith(("u&", "U&")):
+            if product in POSTGRESQL and sql.endswith(("u&", "U&"), 0, token.start):
                 return "names with Unicode escapes are not allowed"
             pieces.append(_Piece(text, name=text[1:-1].lower()))
         elif token.kind is not Kind.COMMENT:
             pieces.append(_Piece(text))
+        if len(pieces) > MAX_PIECES:
+            return f"the statement has more than {MAX_PIECES} words"
     while pieces and pieces[-1].text == ";":
         pieces.pop()
     return _shape(pieces, product) or _words(pieces, product) or _functions(pieces, product)
@@ -115,6 +120,8 @@ def call_reason(procedure: TableName, product: str) -> str | None:
 
 
 def _doubt(kind: Kind, text: str, product: str) -> str | None:
+    if kind is Kind.WORD and not _LETTERS.fullmatch(text):
+        return "a name with unusual characters has to be quoted"
     if kind is Kind.COMMENT:
         if text.startswith(("/*!", "/*M!", "/*m!")):
             return "comments that some databases execute are not allowed"
@@ -129,6 +136,31 @@ def _doubt(kind: Kind, text: str, product: str) -> str | None:
         # Where the string ends depends on a setting of the server.
         return "a backslash before a quote or a backslash is not allowed: use a parameter"
     return None
+
+
+def _unsure(sql: str, token: Token) -> str | None:
+    """What is read in different ways by databases of which nothing is known but that they are."""
+    text = sql[token.start : token.end]
+    if token.kind is Kind.OTHER:
+        quoted = sql[token.end : _quoted_end(sql, token)]
+        if text in "#$" or any(mark in quoted for mark in ("'", '"', "--", "/*", "#")):
+            return f"{text} is not allowed here: it may begin a comment or a name"
+    elif token.kind is Kind.COMMENT:
+        if text.startswith("--") and text[2:3] not in ("", " ", "\t"):
+            return "a comment begins with two dashes and a blank"
+    elif (
+        token.kind is Kind.WORD
+        and sql[token.end : token.end + 1] == "'"
+        and text.lower() not in ("n", "x", "b", "date", "time", "timestamp")
+    ):
+        return f"a string that begins with {text}' is not allowed"
+    return None
+
+
+def _quoted_end(sql: str, token: Token) -> int:
+    """Where a name ends that is quoted by brackets or backticks, if it is one."""
+    close = {"[": "]", "`": "`"}.get(sql[token.start : token.end])
+    return token.end if close is None else sql.find(close, token.end) + 1 or len(sql)
 
 
 def _shape(pieces: Sequence[_Piece], product: str) -> str | None:

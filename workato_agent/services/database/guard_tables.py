@@ -15,10 +15,11 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from .guard_columns import check_columns
 from .guard_functions import FUNCTIONS
 from .guard_lexis import Doubtful, Lexeme, Mark, Plain, read
 from .guard_names import MYSQL_ACTIONS, POSTGRESQL_ACTIONS, SQLITE_ACTIONS
-from .guard_patterns import Patterns, Reference, fold
+from .guard_patterns import Patterns, Reference, Refused, fold
 from .guard_vocabulary import (
     BEFORE_BRACKET,
     HINTS,
@@ -50,20 +51,8 @@ _ACTIONS: Final = POSTGRESQL_ACTIONS | MYSQL_ACTIONS | SQLITE_ACTIONS
 _LONGEST: Final = {"postgresql": 63, "redshift": 127}
 """Bytes of a name: what is longer is cut off by the server, and is another name then."""
 _MOST_NAMES: Final = 200
-_ROW_FIELDS: Final = frozenset(("key", "value", "ordinality"))
 
 Names = frozenset[str]
-
-
-class Refused(Exception):
-    """Why a statement is refused.
-
-    :ivar offset: of what is the cause, in the statement, when it is known.
-    """
-
-    def __init__(self, why: str, offset: int | None = None) -> None:
-        super().__init__(why)
-        self.offset = offset
 
 
 def check(sql: str, product: str, patterns: Patterns) -> None:
@@ -82,8 +71,7 @@ def check(sql: str, product: str, patterns: Patterns) -> None:
     _Accounts(tree, product).check(lexemes)
     for table in _tables(tree, product):
         patterns.check_reference(table)
-    if product in _LONGEST:
-        _check_fields(tree)
+    check_columns(tree, product)
 
 
 def _without_last_semicolon(lexemes: Sequence[Lexeme]) -> Sequence[Lexeme]:
@@ -362,36 +350,3 @@ def _reference(table: Any, product: str) -> Reference:
     if name is None or (catalogue is not None and schema is None):
         raise Refused("a table is written in an unusual way")
     return Reference(catalogue, schema, name)
-
-
-def _check_fields(tree: exp.Expr) -> None:
-    """PostgreSQL takes ``g.f``, where ``g`` is the result of a function, for a call of ``f(g)``."""
-    results: dict[str, set[str]] = {}
-    for node in tree.walk():
-        if type(node).__name__ == "TableAlias" and node.this is not None and not _is_named(node):
-            columns = {column.name.lower() for column in node.args.get("columns") or ()}
-            results.setdefault(node.this.this.lower(), set()).update(columns)
-    for node in tree.walk():
-        table = node.args.get("table")
-        if type(node).__name__ != "Column" or type(table).__name__ != "Identifier" or not table:
-            continue
-        qualifier = table.this.lower()
-        if qualifier not in results or type(node.this).__name__ == "Star":
-            continue
-        if node.name.lower() not in results[qualifier] | _ROW_FIELDS | {qualifier}:
-            raise Refused(
-                f"{table.this}.{node.name} may be a function: name the columns of {table.this}, "
-                f"as in AS {table.this}({node.name})",
-                _start(table),
-            )
-
-
-def _is_named(alias: exp.Expr) -> bool:
-    """Whether it is the alias of a table or a query, and not of what a function brings."""
-    owner = alias.parent
-    kind = type(owner).__name__
-    if kind == "Table" and owner is not None:
-        return type(owner.this).__name__ == "Identifier"
-    if kind == "Lateral" and owner is not None:
-        return type(owner.this).__name__ == "Subquery"
-    return kind in ("CTE", "Subquery", "Values")
