@@ -67,7 +67,6 @@ def _own_properties(scheme: str, seconds: float) -> dict[str, str]:
             # Plain text takes the type of its context, as it does with the native adapter.
             "stringtype": "unspecified",
             "escapeSyntaxCallMode": "callIfNoReturn",
-            "reWriteBatchedInserts": "true",
             # A plan that the server keeps fails when a table changes.
             "prepareThreshold": "0",
             "options": "-c IntervalStyle=iso_8601",
@@ -75,7 +74,11 @@ def _own_properties(scheme: str, seconds: float) -> dict[str, str]:
             "maxResultBuffer": "60p",
         }
     if scheme in ("mysql", "mariadb"):
-        own = {"connectTimeout": thousandths, "tcpKeepAlive": "true"}
+        own = {
+            "connectTimeout": thousandths,
+            "tcpKeepAlive": "true",
+            "yearIsDateType": "false",
+        }
         # Bulk statements don't tell how many rows they have changed.
         return {**own, "useBulkStmts": "false"} if scheme == "mariadb" else own
     if scheme in ("sqlserver", "jtds"):

@@ -16,7 +16,7 @@ from ..guard_readonly import reason
 from ..loading import Conflict
 from ..results import Column, Row, ValueForm
 from ..settings import JdbcSettings
-from ..statements import Batch, Dialect, Kind, Statement, TableName, outline, tokens
+from ..statements import Batch, Dialect, Kind, Outline, Statement, TableName, outline, tokens
 from .base import Params, read_only_problem
 from .control import control_problem, several_problem
 from .jdbc_calls import thd_call
@@ -31,6 +31,7 @@ MYSQL_FAMILY: Final = frozenset(("mysql", "mariadb"))
 POSTGRESQL: Final = "postgresql"
 ANSWER_SECONDS: Final = 3
 BATCH: Final = 500
+_TEXT: Reading = "text"
 _FORWARD_ONLY: Final = 1003  # java.sql.ResultSet
 _READ_ONLY: Final = 1007
 _STREAMED: Final = -(2**31)  # how MySQL's own driver is told not to keep a result in memory
@@ -39,6 +40,7 @@ FIRST_ROWS: Final = 2
 _MOST_ROWS: Final = 5000
 _BUFFER: Final = 512 * 1024
 _MOST_APART: Final = 200
+_UNITS: Final = frozenset(("procedure", "function", "trigger", "package", "event"))
 # Statements that leave nothing behind on their connection.
 _TRACELESS: Final = frozenset(
     ("select", "with", "values", "insert", "update", "delete", "merge", "show", "explain")
@@ -212,7 +214,7 @@ class JdbcConnection:
     def _check(self, sql: str) -> None:
         """Refuse what would end the agent's own transaction, and what read_only doesn't allow."""
         shape = outline(sql, self.dialect)
-        if shape.several:
+        if shape.several and not self._is_unit(shape):
             raise several_problem()
         if (problem := control_problem(shape)) is not None:
             raise problem
@@ -223,6 +225,13 @@ class JdbcConnection:
         elif self.product == POSTGRESQL:
             # Any function may leave settings or locks behind; to discard them is cheap there.
             self._spoilt = self._spoilt or "(" in sql
+
+    def _is_unit(self, shape: Outline) -> bool:
+        """Whether semicolons are those of a routine's body."""
+        if self.product == POSTGRESQL:
+            return False
+        block = self.product == "oracle" and shape.first in ("begin", "declare")
+        return block or (shape.first in ("create", "alter") and bool(shape.words & _UNITS))
 
     def _must_write(self, what: str) -> None:
         if not self._writing:
@@ -304,8 +313,7 @@ class JdbcConnection:
 
     def thd_text(self, result: Any, width: int, rows: int, size: int) -> list[list[Any]]:
         """The next rows of a result of ``width`` columns as text, by columns."""
-        readings: tuple[Reading, ...] = ("text",) * width
-        return self._reader.thd_read(result, readings, rows, size)[0]
+        return self._reader.thd_read(result, (_TEXT,) * width, rows, size)[0]
 
     def cursor(self, statement: Any, *, has_rows: bool) -> JdbcCursor:
         """What a statement that has been run brings."""

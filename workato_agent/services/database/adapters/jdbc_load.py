@@ -19,6 +19,7 @@ from .jdbc_catalogue import thd_shape
 if TYPE_CHECKING:
     from .jdbc_connection import JdbcConnection
 
+_SENT_TYPED: Final = frozenset(("boolean", "bytes", "integer"))
 _INTEGER: Final = re.compile(r"[+-]?\d{1,18}")
 _BOOLEANS: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
@@ -46,6 +47,8 @@ def thd_load(
     statement = connection.raw.prepareStatement(sql)
     connection.thd_adopt(statement)
     types = [kinds[name] for name in columns]
+    if connection.product == "postgresql":  # text takes its column's type there
+        types = [kind if kind in _SENT_TYPED else "string" for kind in types]
     written = number = 0
     try:
         for block in blocks:

@@ -105,14 +105,14 @@ class Setters:
         else:
             statement.setBigDecimal(index, self._decimal(str(value)))
 
-    def _text(self, value: str) -> Any:
+    def _text(self, value: str) -> str:
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:
             raise ValueError("half of a character (a lone surrogate) is no text") from None
         if "\0" in value and self.product == "postgresql":
             raise ValueError("PostgreSQL's text holds no NUL character")
-        return self._java("java.lang.String")(value)
+        return value
 
     def _decimal(self, text: str) -> Any:
         return self._java("java.math.BigDecimal")(text.lstrip("+"))
