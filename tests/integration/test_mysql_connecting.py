@@ -18,6 +18,7 @@ from tests.support.postgresql import shared_server as shared_postgresql
 from workato_agent.services.database.adapters.mysql_login import Login
 from workato_agent.services.database.settings import PoolSettings
 
+# Of a server without TLS.
 GREETING = (
     b"\x0a5.7.1-test\0\x01\0\0\0abcdefgh\0\xff\xf7\x21\x02\0\xff\x81\x15" + bytes(10)
     + b"abcdefghijkl\0mysql_native_password\0"
@@ -156,8 +157,7 @@ class Connecting(MysqlTestCase):
         self.assertIn("sslrootcert", text)
 
     async def test_a_server_without_tls_where_it_is_required(self) -> None:
-        plain = GREETING.replace(b"\xff\xf7", b"\xff\xf3", 1)
-        server = self.stranger(lambda link: (link.sendall(packet(plain, 0)), link.recv(999)))  # type: ignore[arg-type, return-value]
+        server = self.stranger(lambda link: (link.sendall(packet(GREETING, 0)), link.recv(999)))  # type: ignore[arg-type, return-value]
         text = await self.refused("target_tls_failed", port=server.port, tls="require")
         self.assertIn("does not offer TLS", text)
 
@@ -291,7 +291,9 @@ class Connecting(MysqlTestCase):
             link.sendall(packet(b"\xfemysql_clear_password\0", 2))
             received.append(link.recv(999))
 
-        await self.refused("target_login_failed", port=self.stranger(talk).port, tls="disable")
+        for tls in ("disable", "prefer"):
+            await self.refused("target_login_failed", port=self.stranger(talk).port, tls=tls)
+        self.assertEqual(len(received), 2)
         self.assertNotIn(b"s3cret", b"".join(received))
 
     async def test_names_ports_and_silence(self) -> None:

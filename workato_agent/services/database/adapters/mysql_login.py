@@ -224,7 +224,7 @@ class Login:
         falls_back = settings.tls in ("allow", "prefer")
         if context is None:
             options["ssl_disabled"] = True
-        elif not falls_back:
+        else:
             options["ssl"] = context
         wire = Wire(
             extended=greeting.extended,
@@ -243,7 +243,7 @@ class Login:
             **options,
         )
         if context is not None and falls_back:
-            wire.ctx = context
+            wire.may_do_without_tls()
         return wire
 
     def _context(self) -> ssl.SSLContext:
@@ -253,9 +253,12 @@ class Login:
             settings.tls == "require" and settings.ca_file is not None
         )
         try:
-            context = ssl.create_default_context(
-                cafile=None if settings.ca_file is None else str(settings.ca_file)
-            )
+            # Nothing is loaded that is not asked: a system's authorities take a while.
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            if verified and settings.ca_file is None:
+                context.load_default_certs()
+            elif verified:
+                context.load_verify_locations(settings.ca_file)
             if settings.certificate_file is not None:
                 context.load_cert_chain(settings.certificate_file, settings.key_file)
         except (OSError, ssl.SSLError) as error:

@@ -222,6 +222,11 @@ class Wire(Connection):  # type: ignore[misc]  # PyMySQL has no annotations
         super().__init__(defer_connect=True, **options)
         self.client_flag |= CLIENT.FOUND_ROWS | CLIENT.PS_MULTI_RESULTS
 
+    def may_do_without_tls(self) -> None:
+        """TLS is taken where the server offers it, with the context that was given."""
+        self._ssl_required = False
+        self.client_flag &= ~CLIENT.SSL
+
     def write_packet(self, payload: bytes) -> None:
         """Say in the login that MariaDB may send its own types' names, which PyMySQL can't say."""
         is_login = len(payload) >= _RESERVED.stop and not any(payload[_RESERVED])
