@@ -21,14 +21,17 @@ from .base import Params
 
 
 class DriverCursor(Protocol):
-    """A statement that has been run.
+    """A statement that has been run."""
 
-    :ivar columns: of its rows; empty when it brings none.
-    :ivar changed: the rows it has changed, None when the driver can't tell (yet).
-    """
+    @property
+    def columns(self) -> Sequence[Column]:
+        """Of its rows; empty when it brings none."""
+        ...
 
-    columns: Sequence[Column]
-    changed: int | None
+    @property
+    def changed(self) -> int | None:
+        """The rows it has changed, None when the driver can't tell (yet)."""
+        ...
 
     def thd_read(self, rows: int, size: int) -> Sequence[Row]:
         """The next rows as the driver has them, at most ``rows`` and about ``size`` bytes.
@@ -51,12 +54,12 @@ class DriverCursor(Protocol):
 
 
 class DriverConnection(Protocol):
-    """A connection, logged in.
+    """A connection, logged in."""
 
-    :ivar errors: the driver's exceptions.
-    """
-
-    errors: tuple[type[Exception], ...]
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """The driver's exceptions."""
+        ...
 
     def thd_begin(self, *, writing: bool) -> None:
         """Begin a transaction, read-only by the database's own means unless ``writing``.
