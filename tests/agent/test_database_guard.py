@@ -269,9 +269,8 @@ class ReadOnly(GuardTestCase):
                 self.refused("read_only", guard, sql)
 
     def test_what_would_take_long_to_judge_is_refused(self) -> None:
-        for product in ("postgresql", "mysql", "odbc"):
-            for piece in ("(", "a ", '"a",', ";"):
-                self.refused("read_only", of(product, read_only=True), "select " + piece * 260_000)
+        for piece in ("(", '"a",'):
+            self.refused("read_only", of("odbc", read_only=True), "select " + piece * 110_000)
 
     def test_white_space_of_other_alphabets_hides_no_word(self) -> None:
         for product in DIALECTS:
@@ -300,7 +299,7 @@ class ReadOnly(GuardTestCase):
             with self.assertRaises(Problem):
                 of("postgresql", read_only=True).check_procedure(TableName("pg_catalog", name))
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(
         st.sampled_from(CHANGES[:-3]),
         st.sampled_from(sorted(DIALECTS)),
@@ -314,7 +313,7 @@ class ReadOnly(GuardTestCase):
         sql = f"{before}{sql.upper() if upper else sql}{after}"
         self.refused("read_only", of(product, read_only=True), sql.replace(" ", "\t\n"))
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(
         st.text(alphabet="ab '\"`[]()/*-$;!#\\\nEU&", max_size=30),
         st.sampled_from(sorted(DIALECTS)),

@@ -68,7 +68,7 @@ _ACTIONS: Final = {
     "sqlite": SQLITE_ACTIONS,
 }
 _PACKAGES: Final = frozenset(("oracle", "odbc", "jdbc"))
-MAX_PIECES: Final = 250_000
+MAX_PIECES: Final = 100_000
 _LETTERS: Final = re.compile(r"[\w$]+")
 _ESCAPED_QUOTE: Final = re.compile(r"""\\['"\\]""")
 
