@@ -313,6 +313,35 @@ class Properties(ProfileTestCase):
         )
 
 
+class Warnings(ProfileTestCase):
+    """What is told of a connection that works."""
+
+    def warnings(self, keys: str, **facts: object) -> str:
+        return " ".join(self.profile(f"{LOGIN}, {keys}").warnings(facts))
+
+    def test_a_connection_over_a_network_should_be_encrypted_and_verified(self) -> None:
+        (self.folder / "ca.pem").write_text("x")
+        for keys in (
+            "adapter: postgresql, database: d, host: db.intra",
+            "adapter: redshift, database: d, host: db.intra",
+            "adapter: mysql, host: db.intra",
+        ):
+            self.assertIn("not encrypted", self.warnings(keys, tls=False))
+            self.assertIn("anybody could be", self.warnings(keys, tls="TLSv1.3"))
+            self.assertEqual(self.warnings(f"{keys}, ssl_ca: ca.pem", tls="TLSv1.3"), "")
+        server = "adapter: sqlserver, host: db.intra"
+        self.assertIn("not encrypted", self.warnings(server, tls=False))
+        self.assertEqual(self.warnings(server, tls=True), "")
+        trusting = f"{server}, trustServerCertificate: true"
+        self.assertIn("anybody could be", self.warnings(trusting, tls=True))
+
+    def test_nothing_is_said_of_this_machine_nor_of_what_is_not_known(self) -> None:
+        for host in ("localhost", "127.0.0.1", "/run/postgresql"):
+            keys = f"adapter: postgresql, database: d, host: {host}"
+            self.assertEqual(self.warnings(keys, tls=False), "")
+        self.assertEqual(self.warnings("adapter: mysql, host: db.intra"), "")
+
+
 class Sessions(ProfileTestCase):
     BASE = "adapter: sqlite, database: x"
 
