@@ -99,7 +99,7 @@ class Login:
         sock = wire.socket
         if sock is None:
             raise timeout_problem(self.settings)
-        return self._thd_open_at(sock.family, sock.getpeername(), seconds)
+        return self._thd_open_at(sock.family, sock.getpeername(), seconds, curious=False)
 
     def _thd_addresses(self) -> list[tuple[int, Any]]:
         settings = self.settings
@@ -115,14 +115,16 @@ class Login:
             ) from None
         return [(family, address) for family, _, _, _, address in found]
 
-    def _thd_open_at(self, family: int, address: Any, seconds: float) -> Wire:
+    def _thd_open_at(
+        self, family: int, address: Any, seconds: float, *, curious: bool = True
+    ) -> Wire:
         until = time.monotonic() + seconds
         sock = self._thd_connected(family, address, seconds)
         wire: Wire | None = None
         watch: Timer | None = None
         late: list[bool] = []
         try:
-            greeting = self._thd_greeting(sock, family, address, until)
+            greeting = self._thd_greeting(sock, until, curious=curious)
             left = max(0.05, until - time.monotonic())
             wire = self._wire(greeting, left)
             watch = Timer(left, _cut, (wire, sock, late))
@@ -171,11 +173,12 @@ class Login:
             ) from None
         return sock
 
-    def _thd_greeting(
-        self, sock: socket.socket, family: int, address: Any, until: float
-    ) -> _Greeting:
-        """Look at what the server says first, and leave it where it is. Raises Problem."""
-        probed = False
+    def _thd_greeting(self, sock: socket.socket, until: float, *, curious: bool) -> _Greeting:
+        """Look at what the server says first, and leave it where it is. Raises Problem.
+
+        ``curious``: where nothing is said, find out what is there.
+        """
+        probed = not curious
         seen = b""
         while True:
             left = until - time.monotonic()
@@ -187,7 +190,7 @@ class Login:
             except TimeoutError:
                 if not probed:
                     probed = True
-                    name = thd_identify(family, address)
+                    name = thd_identify(sock.family, sock.getpeername())
                     if name is not None:
                         raise wrong_type_problem(self.settings, name) from None
                 continue
