@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from urllib.parse import quote
 
@@ -132,6 +134,33 @@ class Bodies(ServiceCase):
         self.assertIn(msgspec.msgpack.encode(list(expected.values())), answered.body)
         self.assertEqual((await self.post("query", sql, accept=CSV)).body.count(b"AAE="), 1)
         self.assertEqual((await self.post("query", sql, accept=NDJSON)).json["data"], "AAE=")
+
+
+class WithoutPyarrow(ServiceCase):
+    def setUp(self) -> None:
+        super().setUp()
+        # None in the place of a module: importing it fails.
+        self.addCleanup(sys.modules.__setitem__, "pyarrow", pa)
+        sys.modules["pyarrow"] = None  # type: ignore[assignment]
+
+    async def test_the_extra_is_named(self) -> None:
+        for path, body, options, where in (
+            ("query", {"sql": "select 1"}, {"accept": ARROW}, "Accept"),
+            ("load/items", b"x", {"kind": ARROW}, "Content-Type"),
+        ):
+            problem = await self.refused("POST", path, body, **options)
+            self.assertEqual((problem.code, problem.extra), ("bad_request", {"field": where}))
+            self.assertIn("workato-agent[arrow]", problem.hint or "")
+
+    def test_it_is_imported_when_it_is_asked_for(self) -> None:
+        service = "workato_agent.services.database.service"
+        script = f"import {service}, sys; print('pyarrow' in sys.modules)"
+            "import workato_agent.services.database.service, sys; print('pyarrow' in sys.modules)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        )
+        self.assertEqual(done.stdout, "False\n")
 
 
 class Names(ServiceCase):

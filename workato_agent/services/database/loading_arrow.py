@@ -187,7 +187,7 @@ class ArrowBody:
 
 
 def _thd_open(feed: _Feed) -> Any:
-    pyarrow = thd_load_pyarrow()
+    pyarrow = thd_load_pyarrow("Content-Type")
     import_module("pyarrow.ipc")
     try:
         reader = pyarrow.ipc.open_stream(feed)

@@ -45,16 +45,19 @@ _MAX_PRECISION: Final = 38
 _BATCH_ROWS: Final = 10_000
 
 
-def thd_load_pyarrow() -> Any:
-    """The module ``pyarrow``. Raises Problem ``bad_request`` where it is not installed."""
+def thd_load_pyarrow(field: str = "Accept") -> Any:
+    """The module ``pyarrow``. Raises Problem ``bad_request`` where it is not installed.
+
+    :param field: of the head, that asks for it.
+    """
     try:
         return import_module("pyarrow")
     except ImportError:
         raise Problem(
             "bad_request",
             "this agent can't read or write Arrow: pyarrow is not installed",
-            hint="install workato-agent[arrow] on the agent's machine, or take another format",
-            extra={"field": "Accept"},
+            hint="pip install 'workato-agent[arrow]' on the agent's machine, or use another form",
+            extra={"field": field},
         ) from None
 
 
