@@ -155,8 +155,6 @@ class WithoutPyarrow(ServiceCase):
     def test_it_is_imported_when_it_is_asked_for(self) -> None:
         service = "workato_agent.services.database.service"
         script = f"import {service}, sys; print('pyarrow' in sys.modules)"
-            "import workato_agent.services.database.service, sys; print('pyarrow' in sys.modules)"
-        )
         done = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=True
         )
