@@ -74,7 +74,7 @@ class _Feed:
                 Problem(
                     "bad_request",
                     "the Arrow stream is compressed",
-                    hint="write it without compression (the call itself may go over a fast link)",
+                    hint="write it without compression",
                 )
             )
         return data
