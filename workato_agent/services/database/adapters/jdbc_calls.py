@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,11 +13,13 @@ from workato_tunnel.problems import Problem
 from ..results import Column, Row, ValueForm
 from ..statements import TableName
 from .base import Params
-from .jdbc_catalogue import Record, thd_place, thd_records
+from .driver import DriverCursor
+from .jdbc_catalogue import Record, pattern, thd_place, thd_records
 from .jdbc_values import column_reading, wire_value
 
 if TYPE_CHECKING:
-    from .jdbc_connection import JdbcConnection, JdbcCursor
+    from .jdbc_connection import JdbcConnection
+    from .jdbc_cursor import JdbcCursor
 
 # java.sql.DatabaseMetaData
 _IN, _IN_OUT, _OUT, _RETURN, _RESULT = 1, 2, 4, 5, 3
@@ -26,6 +29,7 @@ _AS_PROCEDURES: Final = {
     _FUNCTION_RETURN: _RETURN,
     _FUNCTION_RESULT: _RESULT,
 }
+_RETURNS_TABLE: Final = "2"
 RETURN: Final = "return"
 
 
@@ -49,40 +53,85 @@ class Parameter:
         return self.mode in (_IN_OUT, _OUT, _RETURN)
 
 
+@frozen
+class Routine:
+    """A procedure or function.
+
+    :ivar names: to call it by: schema and name.
+    :ivar is_table: it gives back rows, as a table does.
+    """
+
+    names: Sequence[str]
+    parameters: Sequence[Parameter]
+    is_function: bool
+    is_table: bool
+
+
 def thd_call(
     connection: JdbcConnection, procedure: TableName, params: Params | None
-) -> tuple[JdbcCursor | None, Mapping[str, object]]:
+) -> tuple[DriverCursor | None, Mapping[str, object]]:
     """See :class:`~.driver.DriverConnection`."""
-    found, parameters = _find(connection, procedure, params)
-    values = iter(_values(parameters, params))
-    name = ".".join(connection.quoted(part) for part in found)
-    has_return = any(each.mode == _RETURN for each in parameters)
-    arguments = [each for each in parameters if each.mode in (_IN, _IN_OUT, _OUT)]
-    marks = ", ".join("?" for _ in arguments)
-    if any(each.mode == _RESULT for each in parameters):  # a function that is a table
-        taken = ", ".join("?" for each in arguments if each.taken)
-        sql = f"SELECT * FROM {name}({taken})"  # noqa: S608 - quoted names
-        statement = connection.raw.prepareStatement(sql)
-        arguments = [each for each in arguments if each.taken]
-        has_return = False
-    else:
-        head = "? = " if has_return else ""
-        statement = connection.raw.prepareCall(f"{{{head}call {name}({marks})}}")
+    routine = _find(connection, procedure, params)
+    values = _values(routine.parameters, params)
+    name = ".".join(connection.quoted(part) for part in routine.names)
+    if routine.is_table or (routine.is_function and connection.product == "postgresql"):
+        return _thd_select(connection, routine, name, values)
+    return _thd_call(connection, routine, name, values)
+
+
+def _thd_select(
+    connection: JdbcConnection, routine: Routine, name: str, values: Sequence[object]
+) -> tuple[DriverCursor | None, Mapping[str, object]]:
+    """A function whose rows, or whose one row, are a query's."""
+    taken = [each for each in routine.parameters if each.taken]
+    marks = ", ".join(_mark(connection, each) for each in taken)
+    sql = f"SELECT * FROM {name}({marks})"  # noqa: S608 - quoted names
+    statement = connection.raw.prepareStatement(sql)
     connection.thd_adopt(statement)
-    placed = [each for each in parameters if has_return and each.mode == _RETURN] + arguments
+    for index, (each, value) in enumerate(zip(taken, values, strict=True), 1):
+        connection.setters.thd_set_named(statement, index, value, each.name)
+    has_rows = bool(connection.thd_running(statement, "execute"))
+    cursor = connection.cursor(statement, has_rows=has_rows)
+    if routine.is_table:
+        return cursor, {}
+    rows = cursor.convert(cursor.thd_read(1, 1), "json")
+    row = rows[0] if rows else [None for _ in cursor.columns]
+    has_out = any(each.mode in (_OUT, _IN_OUT) for each in routine.parameters)
+    names = [column.name if has_out else RETURN for column in cursor.columns]
+    connection.thd_forget(statement)
+    return None, dict(zip(names, row, strict=True))
+
+
+def _thd_call(
+    connection: JdbcConnection, routine: Routine, name: str, values: Sequence[object]
+) -> tuple[DriverCursor | None, Mapping[str, object]]:
+    left = iter(values)
+    returned = [each for each in routine.parameters if each.mode == _RETURN]
+    arguments = [each for each in routine.parameters if each.mode in (_IN, _IN_OUT, _OUT)]
+    marks = ", ".join(_mark(connection, each) for each in arguments)
+    head = "? = " if returned else ""
+    statement = connection.raw.prepareCall(f"{{{head}call {name}({marks})}}")
+    connection.thd_adopt(statement)
+    placed = [*returned, *arguments]
     for index, each in enumerate(placed, 1):
         if each.taken:
-            connection.setters.thd_set_named(statement, index, next(values), each.name)
+            connection.setters.thd_set_named(statement, index, next(left), each.name)
         if each.given:
             statement.registerOutParameter(index, each.java_type)
     has_rows = bool(connection.thd_running(statement, "execute"))
     out: dict[str, object] = {}
-    if has_return:  # H2 has it in what looks like a result
+    if returned:  # H2 has it in what looks like a result
         _thd_fill(out, statement, placed)
         connection.thd_forget(statement)
         return None, out
     cursor = connection.cursor(statement, has_rows=has_rows)
-    return CallCursor(cursor, statement, placed, out), out  # type: ignore[return-value]  # the same protocol
+    return CallCursor(cursor, statement, placed, out), out
+
+
+def _mark(connection: JdbcConnection, parameter: Parameter) -> str:
+    """A placeholder; PostgreSQL's arrays find their function by the exact type of elements only."""
+    is_array = connection.product == "postgresql" and re.fullmatch(r"_\w+", parameter.type_name)
+    return f"?::{parameter.type_name}" if is_array and parameter.mode == _IN else "?"
 
 
 @define(eq=False)
@@ -127,18 +176,16 @@ def _thd_fill(out: dict[str, object], statement: Any, parameters: Sequence[Param
             out[name] = wire_value(statement.getObject(index), kind)
 
 
-def _find(
-    connection: JdbcConnection, procedure: TableName, params: Params | None
-) -> tuple[Sequence[str], Sequence[Parameter]]:
-    """The names to call it by and its parameters. Raises Problem ``operation_not_found``."""
+def _find(connection: JdbcConnection, procedure: TableName, params: Params | None) -> Routine:
+    """What the database calls so. Raises Problem ``operation_not_found``."""
     data = connection.raw.getMetaData()
     catalog, schema = thd_place(connection, procedure.schema)
+    where = (catalog, pattern(data, schema), pattern(data, procedure.name))
     for kind in ("PROCEDURE", "FUNCTION"):
-        list_of, columns_of = f"get{kind.title()}s", f"get{kind.title()}Columns"
         try:
-            listed = getattr(data, list_of)(catalog, schema, procedure.name)
+            listed = getattr(data, f"get{kind.title()}s")(*where)
             entries = thd_records(connection, listed)
-            described = getattr(data, columns_of)(catalog, schema, procedure.name, "%")
+            described = getattr(data, f"get{kind.title()}Columns")(*where, "%")
             columns = thd_records(connection, described)
         except connection.errors:
             continue  # not every driver knows functions
@@ -154,8 +201,14 @@ def _find(
             overloads.setdefault(each.get("SPECIFIC_NAME") or "", []).append(_parameter(each, kind))
         if len(overloads) > 1:
             overloads = {name: each for name, each in overloads.items() if each} or overloads
-        names = [part for part in (own, procedure.name) if part]
-        return names, _fitting(list(overloads.values()), params, procedure)
+        parameters = _fitting(list(overloads.values()), params, procedure)
+        return Routine(
+            [part for part in (own, procedure.name) if part],
+            parameters,
+            kind == "FUNCTION",
+            entries[0].get("FUNCTION_TYPE") == _RETURNS_TABLE
+            or any(each.mode == _RESULT for each in parameters),
+        )
     raise Problem(
         "operation_not_found",
         f"there is no procedure {procedure}",

@@ -80,7 +80,7 @@ def thd_shape(connection: JdbcConnection, name: TableName) -> TableShape:
     """See :class:`~.driver.DriverConnection`."""
     data = connection.raw.getMetaData()
     catalog, schema = thd_place(connection, name.schema)
-    where = (catalog, _pattern(data, schema), _pattern(data, name.name))
+    where = (catalog, pattern(data, schema), pattern(data, name.name))
     found = [
         each
         for each in thd_records(connection, data.getTables(*where, None))
@@ -126,7 +126,7 @@ def thd_place(connection: JdbcConnection, schema: str | None) -> tuple[str | Non
     return catalog, schema
 
 
-def _pattern(data: Any, name: str | None) -> str | None:
+def pattern(data: Any, name: str | None) -> str | None:
     """A name that is no pattern."""
     if name is None:
         return None
