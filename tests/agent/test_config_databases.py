@@ -109,6 +109,7 @@ class Mysql(ProfileTestCase):
 
     def test_the_drivers_flags_of_tls_never_end_in_plain_text_that_was_not_asked_for(self) -> None:
         for keys, mode in (
+            ("ssl: true", "require"),
             ("useSSL: false", "disable"),
             ("useSSL: true", "require"),
             ("requireSSL: true", "require"),
@@ -311,6 +312,24 @@ class Properties(ProfileTestCase):
             [(problem.path.rpartition(".")[2], problem.line) for problem in error.problems],
             [("username", 2), ("port", 4), ("readOnly", 5), ("useSSL", 6), ("passwrd", 7)],
         )
+
+
+class Hosts(ProfileTestCase):
+    BASE = f"adapter: mysql, {LOGIN}"
+
+    def test_spaces_round_a_host_and_brackets_of_an_address_are_no_part_of_it(self) -> None:
+        for written, host in (("' db.intra '", "db.intra"), ("'[::1]'", "::1"), ("'::1'", "::1")):
+            self.assertEqual(self.mysql(f"host: {written}").host, host)
+
+    def test_what_is_not_one_host_is_an_error(self) -> None:
+        for written in ("'a,b'", "'a b'", "'jdbc:mysql://h/d'", "'u@h'", "' '", "''"):
+            self.assertIn("one host", self.fault(f"{self.BASE}, host: {written}"))
+        for written in ("'db.intra:3306'", "'[::1]:3306'"):
+            self.assertIn("a port as well", self.fault(f"{self.BASE}, host: {written}"))
+
+    def test_a_user_is_named_once(self) -> None:
+        for keys in (self.BASE, f"adapter: odbc, dsn: x, {LOGIN}"):
+            self.assertIn("keep one of the two", self.fault(f"{keys}, user: v"))
 
 
 class Warnings(ProfileTestCase):

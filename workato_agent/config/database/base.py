@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, field_validator, model_validator
 
 from ..fields import ConfigPath, Model, PositiveSeconds, Seconds, Text, refuse
 from ..policies import DatabasePolicy, SqlDialect
@@ -18,6 +18,24 @@ from .urls import ADAPTERS
 QUERY_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+
+def _host(value: object) -> object:
+    """Without the spaces that copying brings along; one host and nothing else."""
+    if not isinstance(value, str):
+        return value
+    host = value.strip()
+    if host.startswith("/"):
+        return host
+    if re.fullmatch(r"[^:]*:\d+|\[[^\]]*\]:\d+", host):
+        refuse("expected a host, this has a port as well", "the port has a key of its own")
+    if not host or re.search(r"[\s,;/@?]", host):
+        refuse("expected the name or address of one host")
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+Host = Annotated[str, BeforeValidator(_host)]
+"""A name, an address, or the path of a Unix socket where an adapter takes one."""
 
 
 class Pool(Model):
@@ -126,7 +144,7 @@ class TlsProfile(DatabaseProfile):
         which ``system`` in the file asks for.
     """
 
-    host: Text = "localhost"
+    host: Host = "localhost"
     sslmode: SslMode = "prefer"
     sslrootcert: ConfigPath | None = Field(
         None, validation_alias=AliasChoices("sslrootcert", "ssl_ca")

@@ -100,6 +100,9 @@ def _native(adapter: str, data: dict[str, object]) -> Variant:
     own = {key: value for key, value in data.items() if key in names}
     further = {key: value for key, value in data.items() if key not in names}
     translation = Translation()
+    if "user" in own and "username" in own:
+        translation.fault("user", "given as username as well", "keep one of the two")
+        del own["user"]
     url = further.pop("url", None)
     if further.pop("driverClass", None) is not None:
         translation.remark(f"driverClass has no meaning to adapter {adapter}: it is left out")
@@ -189,7 +192,8 @@ def _with_properties(adapter: str, data: dict[str, object]) -> Variant:
         else:
             faults.append(Fault(key, f"expected text, found {kind_of(value)}"))
     if "user" in own and "username" in own:
-        own.pop("user")
+        faults.append(Fault("user", "given as username as well", "keep one of the two"))
+        del own["user"]
     return Variant(model, {**own, "properties": properties, "adapter": adapter}, tuple(faults))
 
 

@@ -60,7 +60,7 @@ def _tls(translation: Translation) -> None:
     """
     if "sslmode" in translation.keys:
         return
-    use = translation.flag("useSSL")
+    use = translation.flag("useSSL" if "usessl" in translation.flags else "ssl")
     require = translation.flag("requireSSL")
     verify = translation.flag("verifyServerCertificate")
     trust = translation.flag("trustServerCertificate")
@@ -82,7 +82,7 @@ _RULES: Final = {
     "sslMode": becomes("sslmode", _mode, "DISABLED, PREFERRED, REQUIRED, VERIFY_CA, …"),
     "serverSslCert": becomes("sslrootcert"),
     **several(
-        "useSSL requireSSL verifyServerCertificate trustServerCertificate"
+        "ssl useSSL requireSSL verifyServerCertificate trustServerCertificate"
         " disableSslHostnameVerification",
         flag,
     ),

@@ -9,7 +9,7 @@ from pydantic import AliasChoices, ConfigDict, Field, field_validator, model_val
 
 from ..fields import ConfigPath, Port, Text, refuse
 from ..secrets import Secret
-from .base import DatabaseProfile, pem_file, url_instead
+from .base import DatabaseProfile, Host, pem_file, url_instead
 from .properties import (
     KERBEROS,
     KEYSTORE,
@@ -91,7 +91,7 @@ class OracleProfile(DatabaseProfile):
     rules: ClassVar[Rules] = Rules(_RULES, further=True)
 
     adapter: Literal["oracle"] = "oracle"
-    host: Text = "localhost"
+    host: Host = "localhost"
     port: Port = 1521
     database: Text | None = Field(None, validation_alias=AliasChoices("database", "sid"))
     service_name: Text | None = Field(

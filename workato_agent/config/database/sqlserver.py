@@ -18,7 +18,7 @@ from pydantic import (
 
 from ..fields import ConfigPath, Port, Text, refuse
 from ..secrets import Secret
-from .base import DatabaseProfile, pem_file, tls_warnings, url_instead
+from .base import DatabaseProfile, Host, pem_file, tls_warnings, url_instead
 from .odbc import Properties
 from .properties import (
     CLASS,
@@ -176,7 +176,7 @@ class SqlserverProfile(DatabaseProfile):
     rules: ClassVar[Rules] = Rules(_RULES, further=True)
 
     adapter: Literal["sqlserver"] = "sqlserver"
-    host: Text = "localhost"
+    host: Host = "localhost"
     port: Port | None = None
     instance: Text | None = None
     database: Text | None = None
