@@ -14,7 +14,7 @@ _IDLE_SECONDS = 20
 
 
 def measure(site: Site) -> list[Result]:
-    """From the start of the process until a call would succeed; CPU share over 20 idle seconds."""
+    """From the start of the process until a call would succeed; CPU and memory while idle."""
     if site.peers_only:
         return []
     deployment = site.deploy("agent")
@@ -37,6 +37,7 @@ def measure(site: Site) -> list[Result]:
     time.sleep(_IDLE_SECONDS)
     return [
         Result("agent, start to connected, s", median(starts), None, Target("ours", most=2.0)),
+        Result("agent, idle, resident MB", before["agent"].resident / 1e6),
         *[
             Result(
                 f"{name}, idle, % of a CPU",
