@@ -7,7 +7,7 @@ import re
 import struct
 import uuid
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, Final
 
 from attrs import define, frozen
@@ -15,6 +15,7 @@ from attrs import define, frozen
 COLLATION: Final = bytes.fromhex("0904d00034")
 _EPOCH: Final = datetime.date(1, 1, 1).toordinal()
 _PLP: Final = 0xFFFF
+_EXACT: Final = Context(prec=100)
 
 
 def b_varchar(text: str) -> bytes:
@@ -74,7 +75,7 @@ def decimal(precision: int, scale: int) -> ColumnType:
     """DECIMALN."""
 
     def encode(value: Any) -> bytes:
-        number = int(Decimal(str(value)).scaleb(scale).to_integral_value())
+        number = int(_EXACT.to_integral_value(_EXACT.scaleb(Decimal(str(value)), scale)))
         return _sized(bytes([number >= 0]) + abs(number).to_bytes(16, "little"))
 
     return ColumnType(bytes([0x6A, 17, precision, scale]), encode)
@@ -193,8 +194,8 @@ class Reader:
             data = self.take(self.number("B"))
             if not data:
                 return None
-            number = Decimal(int.from_bytes(data[1:], "little")).scaleb(-scale)
-            return str(number if data[0] else -number)
+            number = _EXACT.scaleb(Decimal(int.from_bytes(data[1:], "little")), -scale)
+            return f"{number if data[0] else number.copy_negate():f}"
         if kind in (0x29, 0x2A, 0x2B) or kind != 0x28:
             self.number("B")
         return self._short(kind, self.take(self.number("B")))

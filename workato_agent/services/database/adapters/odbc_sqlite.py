@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 from workato_tunnel.problems import Problem
@@ -18,6 +18,10 @@ from .odbc_errors import READ_ONLY, Meaning
 from .odbc_keys import Braces
 from .odbc_values import Placed
 from .sqlite_values import declared_type, parameter
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace").rstrip("\0")
 
 
 class Sqlite(Dbms):
@@ -93,6 +97,10 @@ class Sqlite(Dbms):
 
     def kind(self, column: OdbcColumn) -> ColumnType:
         return declared_type(column.type_name) or super().kind(column)
+
+    def converters(self) -> Mapping[int, Callable[[bytes], object]]:
+        # The driver's own dates and times lose fractions, and text that is none.
+        return dict.fromkeys((91, 92, 93), _text)
 
     def thd_facts(self, link: Link) -> dict[str, object]:
         ((version,),) = link.thd_own("select sqlite_version()")

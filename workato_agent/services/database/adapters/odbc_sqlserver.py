@@ -26,6 +26,7 @@ from .odbc_values import (
     refused,
 )
 
+_LONGEST: Final = 8000
 _MOST_DIGITS: Final = 38
 _CASTS: Final = {
     "date": "date",
@@ -63,6 +64,8 @@ class Sqlserver(Dbms):
         Meaning("query_failed", "check the statement's syntax", natives=(102, 105, 156, 170)),
         Meaning("query_failed", "check the name and its schema", natives=(207, 208, 2812)),
         Meaning("target_unreachable", LOST, natives=(10054, 20004, 20006, 20047)),
+        # All that FreeTDS says of a server that has hung up.
+        Meaning("target_unreachable", LOST, pattern=r"^Unknown error$"),
     )
 
     def keys(self, given: Mapping[str, str], timeout: float) -> dict[str, str]:
@@ -75,6 +78,8 @@ class Sqlserver(Dbms):
         return "plain" if _is_freetds(keys) else "doubled"
 
     def thd_prepare(self, link: Link) -> None:
+        # What is longer than nvarchar(4000) and varbinary(8000) goes as a long type.
+        link.raw.maxwrite = _LONGEST
         link.thd_own("SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON; SET XACT_ABORT ON")
         link.raw.rollback()
 
