@@ -6,7 +6,6 @@ The client's own ``LOAD DATA LOCAL`` stays off: with it a server may ask for any
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Final, Protocol
 
 from attrs import define, field, frozen
 from pymysql import err
+from pymysql.constants import FIELD_TYPE
 
 from workato_tunnel.problems import Problem
 
@@ -25,12 +25,13 @@ from ..statements import MYSQL, Batch, Kind, TableName, tokens
 from .mysql_calling import Caller
 from .mysql_catalogue import qualified, quoted, thd_shape
 from .mysql_parameters import Bound, bound
-from .mysql_wire import Answer, Prepared
+from .mysql_wire import Answer, Prepared, lenenc_encoded
 
 _MOST_ROWS: Final = 512
 _MOST_PARAMETERS: Final = 65_535
 _BLOCK_BYTES: Final = 1024 * 1024
 _OFFSET: Final = re.compile(r"\d{4,}-\d+-\d+[T ].*(?:Z|[+-]\d{2}(?::?\d{2})?)")
+_FITTED: Final = frozenset(("bytes", "boolean", "timestamptz", "json"))
 Bounds = Sequence[Bound | None]
 
 
@@ -76,7 +77,7 @@ class _Inserter:
     def thd_add(self, row: Bounds) -> None:
         """One more row."""
         self._rows.append(row)
-        self._size += sum(len(value[1]) + 3 for value in row if value is not None)
+        self._size += sum([len(value[1]) for value in row if value is not None])
         if len(self._rows) >= _MOST_ROWS or self._size >= _BLOCK_BYTES:
             self.thd_flush()
 
@@ -242,9 +243,9 @@ def thd_load(
         connection.thd_own("SET @onprem_kept = 0")
         try:
             for block in blocks:
-                for row in block:
-                    written += 1
-                    inserter.thd_add(_taken(row, targets, written))
+                for row in _taken(block, targets, written):
+                    inserter.thd_add(row)
+                written += len(block)
             inserter.thd_flush()
         finally:
             inserter.thd_close()
@@ -292,20 +293,44 @@ def _conflict(
     )
 
 
-def _taken(row: Row, targets: Sequence[TableColumn], number: int) -> Bounds:
-    found = []
-    for column, value in zip(targets, row, strict=True):
+def _taken(block: Sequence[Row], targets: Sequence[TableColumn], before: int) -> Sequence[Bounds]:
+    """The rows of a block, bound. Raises Problem ``bad_request`` that tells row and column."""
+    if not block:
+        return ()
+    columns: list[Bounds] = []
+    for column, values in zip(targets, zip(*block, strict=True), strict=True):
+        plain = column.type not in _FITTED and not column.database_type.startswith("bit")
         try:
-            found.append(bound(_fitting(value, column), 0))
-        except (Problem, ValueError, binascii.Error) as error:
+            if plain:
+                columns.append([_plain(value) for value in values])
+            else:
+                columns.append([bound(_fitting(value, column), 0) for value in values])
+        except (Problem, ValueError):
+            raise _unfit(values, column, before) from None
+    return list(zip(*columns, strict=True))
+
+
+def _plain(value: object) -> Bound | None:
+    if value.__class__ is str:
+        # Most values of most loads.
+        return FIELD_TYPE.VAR_STRING, lenenc_encoded(value.encode())
+    return bound(value, 0)
+
+
+def _unfit(values: Sequence[object], column: TableColumn, before: int) -> Problem:
+    """Which of a column's values it is."""
+    for number, value in enumerate(values, before + 1):
+        try:
+            bound(_fitting(value, column), 0)
+        except (Problem, ValueError) as error:
             detail = error.detail if isinstance(error, Problem) else str(error)
-            raise Problem(
+            return Problem(
                 "bad_request",
                 f"row {number}, column {column.name}: {detail.removeprefix('params[0]: ')}",
                 hint=error.hint if isinstance(error, Problem) else None,
                 extra={"row": number, "column": column.name},
-            ) from None
-    return found
+            )
+    raise AssertionError("all of the values fit")
 
 
 def _fitting(value: object, column: TableColumn) -> object:
