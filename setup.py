@@ -79,6 +79,7 @@ setup(
         "console_scripts": [
             "workato-agent = workato_agent.cli.main:main",
             "workato-gateway = workato_gateway.cli.main:main",
+            "onprem = workato_client.cli:main",
         ]
     },
 )

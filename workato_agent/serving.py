@@ -16,6 +16,7 @@ from .config.files import FilesProfile
 from .config.http import HttpAuth, HttpProfile
 from .config.profiles import ProfileConfig
 from .config.scripts import QuoteOptions, ScriptOptions, ScriptsProfile
+from .config.tcp import TcpProfile
 from .services.base import ProfileService
 from .services.files.posix import LocalFilesystem
 from .services.files.service import FilesService
@@ -26,6 +27,9 @@ from .services.http.settings import HttpSettings
 from .services.scripts.service import OPERATIONS as SCRIPT_OPERATIONS
 from .services.scripts.service import ScriptsService
 from .services.scripts.settings import Element, Parameter, Quote, Script, ScriptsSettings
+from .services.tcp.service import OPERATIONS as TCP_OPERATIONS
+from .services.tcp.service import TcpService
+from .services.tcp.settings import TcpSettings
 from .serving_databases import DatabaseContext, database_service
 
 FILE_THREADS: Final = 8
@@ -127,6 +131,21 @@ def _scripts(parts: ProfileParts, name: str, profile: ScriptsProfile) -> Profile
     return ScriptsService(settings, parts.reactor, pool, operations)
 
 
+def _tcp(parts: ProfileParts, name: str, profile: TcpProfile) -> ProfileService:
+    settings = TcpSettings(
+        host=profile.host,
+        port=profile.port,
+        connect_timeout=profile.timeout,
+        max_connections=profile.max_connections,
+        idle_timeout=profile.idle_timeout,
+    )
+    allowed = profile.policy.operations
+    operations = tuple(
+        each for each in TCP_OPERATIONS if allowed is None or each in ("test", *allowed)
+    )
+    return TcpService(parts.reactor, settings, operations)
+
+
 def _script(script: ScriptOptions) -> Script:
     return Script(
         script.name,
@@ -170,4 +189,5 @@ _BUILDERS: Final[
     FilesProfile: _files,
     HttpProfile: _http,
     ScriptsProfile: _scripts,
+    TcpProfile: _tcp,
 }

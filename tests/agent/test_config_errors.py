@@ -81,13 +81,13 @@ class Places(ConfigTestCase):
 class Sections(ConfigTestCase):
     def test_sections_without_a_service_are_refused_by_name_all_at_once(self) -> None:
         error = self.faults(
-            "jms: {}\nldap: {}\nkafka:\nextensions: {}\ntcp: {}"
+            "jms: {}\nldap: {}\nkafka:\nextensions: {}"
         )
         self.assertEqual(
             [problem.message for problem in error.problems],
             [
                 f"section '{name}' is not served by this version"
-                for name in ("jms", "ldap", "kafka", "extensions", "tcp")
+                for name in ("jms", "ldap", "kafka", "extensions")
             ],
         )
 

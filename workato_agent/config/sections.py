@@ -22,6 +22,7 @@ from .options import (
 from .profiles import ProfileConfig
 from .scripts import ScriptsProfile
 from .secretstores import SecretsOptions
+from .tcp import TcpProfile
 
 OPTIONS: Final[Mapping[str, type[Model]]] = {
     "config": ConfigOptions,
@@ -40,6 +41,7 @@ PROFILES: Final[Mapping[str, type[ProfileConfig]]] = {
     "files": FilesProfile,
     "http": HttpProfile,
     "command_line_scripts": ScriptsProfile,
+    "tcp": TcpProfile,
 }
 
 NOT_SERVED: Final = (
@@ -50,6 +52,5 @@ NOT_SERVED: Final = (
     "ntlm",
     "sap",
     "saprfc",
-    "tcp",
 )
 """Sections of the documented format for which this version has no service."""
