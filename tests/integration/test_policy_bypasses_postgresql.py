@@ -280,7 +280,10 @@ class Tables(BypassTestCase):
     def test_spliced_statements_that_pass_touch_only_what_is_listed(self) -> None:
         """The server itself tells, to a user without a right to anything else."""
         guard = Guard.of(DatabasePolicy(tables=TABLES), "postgresql", POSTGRESQL)
-        self.run_there("revoke all on secret, hr.orders from ordinary")
+        self.run_there(
+            "revoke all on secret, hr.orders from ordinary;"
+            "revoke execute on function leak(int), sales.leak() from public"
+        )
         connection = self.server.connect(DATABASE, user="ordinary", password="x", autocommit=False)
         self.addCleanup(connection.close)
         valid = 0

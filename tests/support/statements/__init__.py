@@ -37,9 +37,11 @@ _REACHING: Final = (
     "natural join secret", "cross join secret", "public.secret", "tablesample system (secret)",
     "over (partition by (table secret))", "filter (where exists (table secret))", "::secret",
     "at time zone (select x from secret)", "sales secret", "secret indexed by x", "not indexed",
-    "window w as (order by (table secret))", "row(secret)", "values (1)", "as", "from", "select",
-    "(", ")", ",", "on", "with", "union", "order by", "limit", "not", "is", "null", "*", ".", "set",
-    "where", "/* x */", "-- x\n", "case when", "end", "interval", "date", "default", "excluded",
+    "window w as (order by (table secret))", "row(secret)", "values (1)", "leak(1)", ".leak",
+    "(1).leak", "leak", "generate_series(1, 1) as leak", ", generate_series(1, 1) as g", "g.leak",
+    "as", "from", "select", "(", ")", ",", "on", "with", "union", "order by", "limit", "not", "is",
+    "null", "*", ".", "set", "where", "/* x */", "-- x\n", "case when", "end", "interval", "date",
+    "default", "excluded",
 )  # fmt: skip
 _FOLDER: Final = Path(__file__).parent
 
@@ -56,12 +58,12 @@ def denied(product: str) -> list[str]:
 
 
 def spliced(product: str, *, seed: int, count: int) -> Iterator[str]:
-    """Statements with pieces put in, taken out and exchanged, that mention ``secret``."""
+    """Statements with pieces put in, taken out and exchanged; they name ``secret`` or ``leak``."""
     chance = random.Random(seed)
     pool = [*allowed(product), *denied(product)]
     for _ in range(count):
         sql = _spliced(chance, pool)
-        if "secret" in sql:
+        if "secret" in sql or "leak" in sql:
             yield sql
 
 

@@ -119,12 +119,13 @@ class Guard:
             ) from None
 
     def _not_listed(self, table: str) -> Problem:
-        allowed = ", ".join(self._policy.tables or ())
-        qualify = "" if "." in table else "; a table is named with its schema, as in the policy"
+        allowed = self._policy.tables or ()
+        qualify = "." not in table and any("." in text for text in allowed)
         return _denied(
             "tables",
             f"the table {table} is not among those that the policy lists",
-            f"the profile's policy lists {allowed}{qualify}",
+            f"the profile's policy lists {', '.join(allowed)}"
+            + ("; a table is named with its schema, as it is there" if qualify else ""),
         )
 
     def _deny_writing(self, why: str | None) -> None:
