@@ -123,10 +123,16 @@ def _sqlite(need: _Need, profile: SqliteProfile) -> Adapter:
     return need.in_threads(SqliteDriver(settings, need.policy))
 
 
-def _postgresql(need: _Need, profile: LibpqProfile) -> Adapter:
+def _postgresql(need: _Need, profile: PostgresqlProfile) -> Adapter:
     from .services.database.adapters.postgresql import PostgresqlAdapter
 
     return PostgresqlAdapter.build(need.reactor, _libpq(profile), need.pool, need.policy)
+
+
+def _redshift(need: _Need, profile: RedshiftProfile) -> Adapter:
+    from .services.database.adapters.redshift import RedshiftAdapter
+
+    return RedshiftAdapter.build(need.reactor, _libpq(profile), need.pool, need.policy)
 
 
 def _libpq(profile: LibpqProfile) -> PostgresqlSettings:
@@ -237,7 +243,7 @@ _ADAPTERS: Final[Mapping[type[DatabaseProfile], Callable[[_Need, Any], Adapter]]
     OdbcProfile: _odbc,
     OracleProfile: _oracle,
     PostgresqlProfile: _postgresql,
-    RedshiftProfile: _postgresql,
+    RedshiftProfile: _redshift,
     SqliteProfile: _sqlite,
     SqlserverProfile: _sqlserver,
 }
