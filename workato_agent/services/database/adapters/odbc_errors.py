@@ -167,6 +167,11 @@ CONNECTING: Final = (
         r"|invalid response to SSL|wrong version number",
     ),
     Meaning(
+        "target_wrong_type",
+        "the file is no SQLite database, or an encrypted one",
+        pattern=r"not a database",
+    ),
+    Meaning(
         "target_unreachable",
         "the driver is registered, but its library can't be loaded: check that it is installed",
         pattern=r"can't open lib|driver manager.*(not found|no default driver)",

@@ -14,6 +14,8 @@ from workato_tunnel.problems import Problem
 
 _NAME: Final = re.compile(r"[^\[\]{}(),;?*=!@\\\x00]+")
 _NEEDS_BRACES: Final = re.compile(r"^\{|;|^\s|\s$")
+# psqlODBC decodes %41 and + where there are no braces.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_./:-]*")
 _PACKAGES: Final[tuple[tuple[str, str], ...]] = (
     ("postgres|psqlodbc", "Debian: apt install odbc-postgresql"),
     ("maria|mysql", "Debian: apt install odbc-mariadb"),
@@ -71,9 +73,10 @@ def _key(name: str) -> str:
 
 def _value(name: str, value: str, braces: Braces) -> str:
     is_driver = name.lower() == "driver"
-    needed = is_driver or _NEEDS_BRACES.search(value)
+    strange = _NEEDS_BRACES.search(value) or (braces == "doubled" and not _PLAIN.fullmatch(value))
+    needed = bool(is_driver or strange)
     if braces == "none" and not is_driver:
-        needed = None
+        needed = False
     possible = {"doubled": True, "plain": not (needed and "}" in value)}.get(
         braces, is_driver or not re.search("[;{}]", value)
     )
