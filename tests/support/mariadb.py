@@ -60,6 +60,7 @@ class MariadbServer:
         folder = Path(tempfile.mkdtemp(prefix="onprem-maria-"))
         write_certificates(folder, USER)
         folder.chmod(0o755)
+        (folder / "tmp").mkdir()
         user = _unprivileged()
         if user:
             for path in (folder, *folder.iterdir()):
@@ -69,7 +70,11 @@ class MariadbServer:
             "--auth-root-authentication-method=normal",
         ]  # fmt: skip
         with (folder / "output").open("wb") as output:
-            subprocess.run(install, check=True, timeout=60, **_plain(folder, output))
+            outcome = subprocess.run(install, check=False, timeout=60, **_plain(folder, output))
+        if outcome.returncode:
+            text = (folder / "output").read_text()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise RuntimeError(f"mariadb-install-db: {text[:4000]}")
         port = free_port()
         server = cls(folder, port, _launch(folder, port))
         atexit.register(server.destroy)
@@ -170,6 +175,8 @@ def _launch(folder: Path, port: int) -> subprocess.Popen[bytes]:
 def _plain(folder: Path, output: Any) -> dict[str, Any]:
     return {
         "cwd": folder,
+        # A server that starts removes what it takes for its temporary tables, also another's.
+        "env": {**os.environ, "TMPDIR": str(folder / "tmp")},
         "stdin": subprocess.DEVNULL,
         "stdout": output,
         "stderr": subprocess.STDOUT,
