@@ -103,7 +103,7 @@ class PostgresqlAdapter(PostgresqlWork):
     async def session(self) -> PostgresqlSession:
         connection = await self._grounds.pool.acquire(ThreadConnection.kind)
         session = PostgresqlSession(
-            self._grounds, connection, self._sessions.discard, types=self._types
+            self._grounds, connection, self._sessions.discard, types=self.types
         )
         self._sessions.add(session)
         return session
@@ -119,7 +119,7 @@ class PostgresqlAdapter(PostgresqlWork):
     async def copy(self, rendered: Rendered, shape: Outline, output: Output) -> CopyRows | None:
         """Begin a query that is copied; None where that can't be done."""
         lease = await self.lease(ThreadConnection.kind)
-        rows = CopyRows(self._grounds.reactor, lease, self._grounds.policy, self._types, output)
+        rows = CopyRows(self._grounds.reactor, lease, self._grounds.policy, self.types, output)
         try:
             await rows.begin(rendered, shape)
         except BaseException as error:

@@ -14,6 +14,8 @@ from ..results import Column
 from ..results_arrow import arrow_schema, encode_rows, thd_load_pyarrow
 from .postgresql_types import PgType, text_converters
 
+_WHOLE: Final = 2**31 - 1
+"""Bytes that are parsed as one piece: all there are."""
 ARROW_OPTIONS: Final = "FORMAT csv, ENCODING 'UTF8'"
 
 
@@ -36,27 +38,27 @@ def thd_arrow_transform(
     data = [index for index, kind in enumerate(kinds) if kind.kind == "bytes"]
     convert = text_converters(kinds)
 
-    def read(text: bytes, types: Sequence[Any]) -> Any:
-        return csv.read_csv(
-            pa.py_buffer(text),
-            csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=names),
-            csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
-            csv.ConvertOptions(
-                column_types=dict(zip(names, types, strict=True)),
-                null_values=[""],
-                true_values=["t"],
-                false_values=["f"],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
+    read = csv.ReadOptions(use_threads=False, block_size=_WHOLE, column_names=names)
+    parse = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
+
+    def conversion(types: Sequence[Any]) -> Any:
+        return csv.ConvertOptions(
+            column_types=dict(zip(names, types, strict=True)),
+            null_values=[""],
+            true_values=["t"],
+            false_values=["f"],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
         )
+
+    typed, plain = conversion(parsed), conversion([pa.string()] * len(names))
 
     def change(rows: list[bytes], first: bool) -> bytes:
         text = b"".join(rows)
         try:
-            table = read(text, parsed)
+            table = csv.read_csv(pa.py_buffer(text), read, parse, typed)
         except pa.ArrowInvalid:
-            texts = read(text, [pa.string()] * len(names))
+            texts = csv.read_csv(pa.py_buffer(text), read, parse, plain)
             values = zip(*(column.to_pylist() for column in texts.columns), strict=True)
             return encode_rows(schema, columns, convert(list(values)))
         parts = []

@@ -198,12 +198,14 @@ class BatchRun:
     async def _run_piece(
         self, first: int, rows: Sequence[Sequence[object]], values: Values | None
     ) -> int:
-        if values is None or len(rows) == 1 or not self._traits.plpgsql:
+        if values is None or len(rows) == 1:
             return await self._one_by_one(first, rows)
         try:
             whole = values.render(rows, self._traits.literal)
         except Problem:
             return await self._one_by_one(first, rows)
+        if not self._traits.plpgsql:
+            return max(0, int((await self._talk.ask(whole)).rowcount))
         await self._talk.ask(_SAVE)
         try:
             cursor = await self._talk.ask(counting([whole]))

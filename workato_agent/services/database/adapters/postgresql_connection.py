@@ -26,7 +26,7 @@ from .postgresql_types import use_text
 _ANSWER_SECONDS: Final = 3.0
 _CANCEL_STEP: Final = 0.1
 _CANCEL_SECONDS: Final = 5.0
-_RENEW: Final = "DISCARD ALL"
+RENEWAL: Final = "DISCARD ALL"
 
 
 class _Cursor(txpostgres.Cursor):  # type: ignore[misc]  # txpostgres has no types
@@ -88,6 +88,8 @@ class ReactorConnection:
     """A connection on the reactor.
 
     :ivar watches: the server ends a statement whose client has gone (PostgreSQL 14 and later).
+    :ivar renewal: removes the traces of a use.
+    :ivar spoilt: what may have been left behind can't be removed by that.
     """
 
     kind = "reactor"
@@ -96,6 +98,8 @@ class ReactorConnection:
     _link: Link
     _threads: Threads
     watches: bool = False
+    renewal: str = RENEWAL
+    spoilt: bool = False
     _busy: bool = field(default=False, init=False)
     _settled: list[Deferred[None]] = field(factory=list, init=False)
 
@@ -159,9 +163,9 @@ class ReactorConnection:
         return await self._within(_ANSWER_SECONDS, "SELECT 1")
 
     async def renew(self) -> bool:
-        if self._busy or self.raw.info.transaction_status != TRANSACTION_STATUS_IDLE:
+        if self.spoilt or self._busy or self.raw.info.transaction_status != TRANSACTION_STATUS_IDLE:
             return False
-        return await self._within(_ANSWER_SECONDS, _RENEW)
+        return await self._within(_ANSWER_SECONDS, self.renewal)
 
     async def close(self) -> None:
         if not self.raw.closed:
@@ -184,7 +188,7 @@ class ReactorConnection:
 class ThreadConnection:
     """A connection that is used in threads, one at a time.
 
-    :ivar watches: as of :class:`ReactorConnection`.
+    Its attributes are those of :class:`ReactorConnection`.
     """
 
     kind = "thread"
@@ -194,6 +198,8 @@ class ThreadConnection:
     lane: Lane
     _cancels: Threads
     watches: bool = False
+    renewal: str = RENEWAL
+    spoilt: bool = False
 
     def thd_run(self, sql: str, *, text_floats: bool = False) -> Any:
         """Run a statement; the cursor with its result. Raises psycopg2's errors."""
@@ -240,11 +246,11 @@ class ThreadConnection:
         return await self._try("SELECT 1")
 
     async def renew(self) -> bool:
-        if self.lane.busy or self.raw.closed:
+        if self.spoilt or self.lane.busy or self.raw.closed:
             return False
         if self.raw.info.transaction_status != TRANSACTION_STATUS_IDLE:
             return False
-        return await self._try(_RENEW)
+        return await self._try(self.renewal)
 
     async def close(self) -> None:
         """Close it; a thread that still waits for the server is let go."""

@@ -17,9 +17,9 @@ from .postgresql_lease import Conversation, was_refused
 from .postgresql_literals import COUNT_COLUMN, LARGE_COLUMN, PORTAL
 from .postgresql_types import PgType, TypeCatalogue, converters, result_columns
 
-_FIRST: Final = 40
+_FIRST: Final = 2
 _LARGEST: Final = 1000
-_GROWTH: Final = 5
+_GROWTH: Final = 20
 _BATCH_BYTES: Final = 256 * 1024
 _SLICE: Final = 250
 _SLICE_BYTES: Final = 64 * 1024
@@ -50,11 +50,13 @@ class FetchedRows:
     _next: Deferred[Any] | None = None
     _bytes: int = 0
     _encoded: int = 0
+    _opened: bool = True
     _over: bool = field(default=False)
 
-    async def begin(self, rendered: Rendered, start: str) -> None:
+    async def begin(self, rendered: Rendered, start: str | None) -> None:
         """Run the statement up to its first rows; ``start`` opens the portal for it.
 
+        Without ``start`` it is run as it is, and brings few rows.
         Raises Problem, and Large where ``start`` is told to look.
         """
         self._rendered = rendered
@@ -62,7 +64,14 @@ class FetchedRows:
         count = self._batch()
         self._asked = count
         prologue = self._talk.lease.prologue(timed=True)
-        cursor = await self._run(f"{prologue}{start};FETCH {count} FROM {self._portal}")
+        self._opened = start is not None
+        if start is None:
+            cursor = await self._run(f"{prologue}{rendered.sql}")
+            if not cursor.description:
+                self.changed = max(0, cursor.rowcount)
+                return
+        else:
+            cursor = await self._run(f"{prologue}{start};FETCH FORWARD {count} FROM {self._portal}")
         description = cursor.description or ()
         if description and description[0].name == LARGE_COLUMN:
             raise Large
@@ -104,13 +113,15 @@ class FetchedRows:
         if self._next is not None:
             waiting, self._next = self._next, None
             self._took(await self._answered(waiting))
+        if not self._opened:
+            return self._fetched
         skipped = await self._run(f"MOVE FORWARD ALL FROM {self._portal}")
         return self._fetched + int(skipped.rowcount)
 
     async def finish(self) -> None:
         self._forget_next()
         await self._talk.lease.connection.settled()
-        await self._talk.complete(opened=True)
+        await self._talk.complete(opened=self._opened)
         self._over = True
 
     async def leave(self) -> None:
@@ -137,7 +148,7 @@ class FetchedRows:
         self._cursor = cursor
         self._left = cursor.rowcount
         self._fetched += self._left
-        self._more = self._left == self._asked
+        self._more = self._opened and self._left == self._asked
 
     def _ask(self) -> None:
         """Ask for the next batch, once the size of rows is known from the first of this one."""
@@ -146,7 +157,7 @@ class FetchedRows:
         self._more = False
         self._asked = self._batch()
         if self._asked:
-            self._next = self._talk.send(f"FETCH {self._asked} FROM {self._portal}")
+            self._next = self._talk.send(f"FETCH FORWARD {self._asked} FROM {self._portal}")
 
     def _batch(self) -> int:
         """How many rows to ask for next: more each time while they are small."""

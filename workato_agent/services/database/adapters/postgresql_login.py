@@ -120,7 +120,9 @@ class Login:
                 link.close()
             raise
         use_text(link.pollable().string_types, floats=False)
-        connection = ReactorConnection(self._reactor, link, self._cancels)
+        connection = ReactorConnection(
+            self._reactor, link, self._cancels, renewal=self._traits.renewal
+        )
         if link.pollable().server_version >= _WATCH_SINCE:
             try:
                 await connection.run(_WATCH)
@@ -154,7 +156,9 @@ class Login:
         except BaseException:
             abandoned = True
             raise
-        return ThreadConnection(self._reactor, raw, lane, self._cancels, watches)
+        return ThreadConnection(
+            self._reactor, raw, lane, self._cancels, watches, self._traits.renewal
+        )
 
     async def _watched(self, connecting: Deferred[Any], address: str, seconds: float) -> Any:
         """Wait for a connection; when that takes long, have a look at what is there."""

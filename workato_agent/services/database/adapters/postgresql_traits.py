@@ -8,6 +8,7 @@ from typing import Final
 from attrs import frozen
 
 from ..statements import POSTGRESQL, Dialect
+from .postgresql_connection import RENEWAL
 from .postgresql_literals import literal, opening
 
 
@@ -20,7 +21,7 @@ class Traits:
     :ivar set_local: how a setting is made for a transaction.
     :ivar plpgsql: ``DO`` blocks, which take a statement as text, and make sure that it is one.
     :ivar copies: ``COPY … TO STDOUT`` and ``FROM STDIN``.
-    :ivar catalogue: the system catalogue is that of PostgreSQL 12 or later.
+    :ivar renewal: removes what a call has left on a connection.
     :ivar literal: writes a value as SQL.
     :ivar facts: a query of database, user, version and whether the server refuses writing.
     :ivar product: name and version for people, from the server's version.
@@ -32,7 +33,7 @@ class Traits:
     set_local: str
     plpgsql: bool
     copies: bool
-    catalogue: bool
+    renewal: str
     literal: Callable[[object], str]
     opening: Callable[[str], str]
     facts: str
@@ -52,7 +53,7 @@ POSTGRESQL_TRAITS: Final = Traits(
     set_local="SET LOCAL",
     plpgsql=True,
     copies=True,
-    catalogue=True,
+    renewal=RENEWAL,
     literal=literal,
     opening=opening,
     facts="SELECT current_database(), current_user, version(),"

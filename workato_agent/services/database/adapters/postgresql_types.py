@@ -81,11 +81,16 @@ class TypeCatalogue:
 
     def __init__(self) -> None:
         self._known = dict(KNOWN)
+        self._asks = True
+
+    def trust(self) -> None:
+        """Ask for nothing: what isn't known is text."""
+        self._asks = False
 
     def question(self, oids: Iterable[int]) -> str | None:
         """The query that brings what isn't known yet about some types."""
         missing = sorted(set(oids) - self._known.keys())
-        if not missing:
+        if not missing or not self._asks:
             return None
         return _TYPE_QUESTION + f"({', '.join(map(str, missing))})"
 

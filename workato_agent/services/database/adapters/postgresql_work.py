@@ -29,7 +29,7 @@ class PostgresqlWork:
     """See :class:`~.base.Work`. A subclass says where connections come from."""
 
     _grounds: Grounds
-    _types: TypeCatalogue = field(factory=TypeCatalogue, kw_only=True)
+    types: TypeCatalogue = field(factory=TypeCatalogue, kw_only=True)
 
     async def lease(self, kind: str) -> Lease:
         """A connection for one piece of work; its ``kind`` may be a better one."""
@@ -64,7 +64,7 @@ class PostgresqlWork:
         self, procedure: TableName, params: Params | None, outputs: Callable[[], Output]
     ) -> Returned:
         async with self._talk(ReactorConnection.kind) as talk:
-            run = RoutineCall(talk, self._grounds.traits, self._types, outputs)
+            run = RoutineCall(talk, self._grounds.traits, self.types, outputs)
             return await run.run(procedure, params)
 
     async def load(self, load: Load) -> int:
@@ -72,16 +72,16 @@ class PostgresqlWork:
         if not columns:
             return 0
         async with self._talk(ThreadConnection.kind) as talk:
-            run = LoadRun(self._grounds.reactor, talk, self._grounds.policy, self._types, load)
+            run = LoadRun(self._grounds.reactor, talk, self._grounds.policy, self.types, load)
             return await run.run(columns)
 
     async def tables(self) -> Sequence[Table]:
         async with self._talk(ReactorConnection.kind) as talk:
-            return await SchemaReader(talk, self._types).tables()
+            return await SchemaReader(talk, self.types).tables()
 
     async def shape(self, table: TableName) -> TableShape:
         async with self._talk(ReactorConnection.kind) as talk:
-            return await SchemaReader(talk, self._types).shape(table)
+            return await SchemaReader(talk, self.types).shape(table)
 
     def single(self, statement: Statement) -> tuple[Rendered, Outline]:
         """The statement as the server gets it. Raises Problem where there are several."""
@@ -98,7 +98,7 @@ class PostgresqlWork:
     ) -> FetchedRows:
         """Begin a statement whose rows are fetched. ``start`` opens its portal."""
         lease = await self.lease(ReactorConnection.kind)
-        rows = FetchedRows(Conversation(self._grounds, lease), self._types, output)
+        rows = FetchedRows(Conversation(self._grounds, lease), self.types, output)
         try:
             await rows.begin(rendered, start or self._grounds.traits.opening(rendered.sql))
         except BaseException:
