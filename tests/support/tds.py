@@ -143,6 +143,8 @@ class _Connection:
         """Hang up; what was not committed is undone."""
         self.link.close()
         if self._database is not None:
+            # A statement that is not finished would keep the transaction beyond closing.
+            self._database.rollback()
             self._database.close()
 
     def _thd_message(self) -> tuple[int, bytes] | None:
@@ -316,7 +318,7 @@ class _Connection:
 
         def thd_watch() -> None:
             while not ended.is_set():
-                ready, _, _ = select.select([self.link], [], [], 0.05)
+                ready, _, _ = select.select([self.link], [], [], 0.005)
                 if ready and not ended.is_set():
                     seen.set()
                     self._database.interrupt()
