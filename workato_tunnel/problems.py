@@ -160,6 +160,9 @@ _ROWS: Final = (
 PROBLEM_TYPES: Final[Mapping[str, ProblemType]] = {row[0]: ProblemType(*row) for row in _ROWS}
 
 
+_MEMBERS: Final = frozenset({"type", "code", "title", "status", "detail", "hint", "request_id"})
+
+
 class Problem(Exception):
     """An answer that is an error.
 
@@ -180,6 +183,8 @@ class Problem(Exception):
         extra: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(f"{code}: {detail}")
+        if extra and not _MEMBERS.isdisjoint(extra):
+            raise ValueError(f"{', '.join(_MEMBERS & extra.keys())} is a member of every problem")
         self.type = PROBLEM_TYPES[code]
         self.code = code
         self.detail = detail

@@ -152,7 +152,7 @@ class Scripted(ConnectingCase):
             fake = FakeModule(error=error)
             problem = self.problem(load=lambda _name, fake=fake: fake)
             self.assertEqual(problem.code, wanted, code)
-            self.assertEqual(problem.extra["code"], code)
+            self.assertEqual(problem.extra["oracle_error"], code)
             self.assertTrue(problem.hint)
 
     def test_a_missing_driver_names_what_to_install(self) -> None:

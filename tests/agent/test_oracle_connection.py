@@ -103,7 +103,7 @@ class Statements(OracleCase):
         problem = self.connection.problem(error, statement)
         self.assertEqual(problem.code, "query_failed")
         # ":p1 " stands for the question mark.
-        self.assertEqual(problem.extra, {"code": "ORA-00904", "position": 8})
+        self.assertEqual(problem.extra, {"oracle_error": "ORA-00904", "position": 8})
         self.assertNotIn("Help", problem.detail)
 
     def test_codes_of_errors(self) -> None:

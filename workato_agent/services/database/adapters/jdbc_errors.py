@@ -135,7 +135,7 @@ def statement_problem(found: Fault, product: str, statement: Statement | None) -
         detail, hint, more = _server_says(found.server, statement, hint)
         extra |= more
     if found.code and product != "postgresql":
-        extra["code"] = found.code
+        extra["vendor_code"] = found.code
     if state == "42501" or found.code in _PERMISSION_CODES.get(product, ()):
         hint = "grant the profile's user the privilege that it lacks"
         return Problem("target_permission_denied", detail, hint=hint, extra=extra)

@@ -63,7 +63,7 @@ def statement_problem(
     """The problem that an error of a statement is."""
     code = code_of(error)
     detail = _words(error)
-    extra: dict[str, object] = {"code": code} if code else {}
+    extra: dict[str, object] = {"oracle_error": code} if code else {}
     offset = getattr(_inner(error), "offset", None)
     if rendered is not None and isinstance(offset, int) and offset > 0:
         extra["position"] = rendered.caller_position(offset + 1)
@@ -165,7 +165,7 @@ def connect_problem(error: Exception, where: str, settings: OracleSettings) -> P
         text = text.replace(settings.password, "…")
     detail = f"{where}: {text}"
     codes = _CAUSE.findall(f"{code_of(error)} {text}")
-    extra: dict[str, object] = {"code": codes[0]} if codes else {}
+    extra: dict[str, object] = {"oracle_error": codes[0]} if codes else {}
     for pattern, code, hint in _CONNECT:
         if re.search(pattern, f"{code_of(error)} {text}"):
             retry_after = 5 if code == "overloaded" else None
