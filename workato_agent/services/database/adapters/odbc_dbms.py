@@ -183,8 +183,11 @@ class Dbms:
             cursor.cancel()
 
     def thd_commit(self, link: Link) -> None:
-        """Commit."""
-        link.raw.commit()
+        """Commit; what may not write is undone, whatever it was."""
+        if link.policy.read_only:
+            self.thd_rollback(link)
+        else:
+            link.raw.commit()
 
     def thd_rollback(self, link: Link) -> None:
         """Undo everything since the last commit."""

@@ -61,6 +61,9 @@ class Sqlite(Dbms):
         link.in_transaction = True
 
     def thd_commit(self, link: Link) -> None:
+        if link.policy.read_only:
+            self.thd_rollback(link)
+            return
         link.thd_own("commit")
         link.in_transaction = False
 
