@@ -35,7 +35,7 @@ def thd_pyodbc() -> Any:
         raise Problem(
             "target_unreachable",
             f"ODBC can't be used: {error}",
-            hint=_LIBRARY if missing else "install pyodbc: pip install 'onprem[odbc]'",
+            hint=_LIBRARY if missing else "pip install pyodbc, Debian: python3-pyodbc",
         ) from None
     # The agent has a pool of its own, which knows when a connection is clean.
     pyodbc.pooling = False
