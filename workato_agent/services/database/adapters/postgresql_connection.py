@@ -2,7 +2,7 @@
 
 The first kind serves statements whose rows the agent reads. The second serves ``COPY``, which
 psycopg2 has in synchronous mode only, and sessions, which may need it. Both are cancelled by the
-server's cancel request, sent from a thread because libpq blocks while it sends one.
+server's cancel request (:mod:`.postgresql_cancel`), sent from a thread because libpq blocks.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from txpostgres import txpostgres
 
 from ..work import Lane, Threads, fire, wait_for
+from .postgresql_cancel import CancelRequest
 from .postgresql_types import use_text
 
 _ANSWER_SECONDS: Final = 3.0
@@ -287,16 +288,7 @@ async def cancel_until_settled(reactor: Any, threads: Threads, raw: Any, work: C
     """
     give_up = reactor.seconds() + _CANCEL_SECONDS
     while work.is_busy() and reactor.seconds() < give_up:
-        request = threads.run(_thd_cancel, raw)
+        request = threads.run(CancelRequest(raw).thd_send)
         await wait_for(reactor, request, _CANCEL_SECONDS)
         if work.is_busy():
             await wait_for(reactor, Deferred.fromCoroutine(work.settled()), _CANCEL_STEP)
-
-
-def _thd_cancel(raw: Any) -> None:
-    if not raw.closed:
-        try:
-            raw.cancel()
-        except psycopg2.Error:
-            # The server can't be reached: closing the connection is all that is left to do.
-            return

@@ -95,7 +95,9 @@ def timeout_problem(detail: str, policy: DatabasePolicy) -> Problem:
 
 def _connection_is_gone(error: psycopg2.Error, state: str | None) -> bool:
     if state is None:
-        return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+        # A COPY that is cut is no more than a DatabaseError.
+        lost = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+        return lost or type(error) is psycopg2.DatabaseError
     return state.startswith("08") or state in ("57P01", "57P02", "57P03")
 
 

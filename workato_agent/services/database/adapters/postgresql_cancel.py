@@ -1,0 +1,62 @@
+"""Cancel requests that don't stop the process while they wait.
+
+psycopg2's own ``cancel()`` keeps the interpreter's lock for as long as libpq waits for the server,
+which is for ever when it stands still. The same call of libpq is made here without the lock, in the
+very library that psycopg2 has loaded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg2
+
+_MAPS: Final = Path("/proc/self/maps")
+_MESSAGE_SIZE: Final = 256
+
+
+class CancelRequest:
+    """A request for what runs on a connection; made where the connection can't be closed."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._libpq = _loaded_libpq()
+        pointer = None if raw.closed or self._libpq is None else raw.pgconn_ptr
+        self._cancel = self._libpq.PQgetCancel(pointer) if self._libpq and pointer else None
+
+    def thd_send(self) -> None:
+        """Send it and wait until the server has taken it; raises nothing."""
+        if self._cancel is not None and self._libpq is not None:
+            message = ctypes.create_string_buffer(_MESSAGE_SIZE)
+            # When it fails, closing the connection is all that is left to do.
+            self._libpq.PQcancel(self._cancel, message, _MESSAGE_SIZE)
+            self._libpq.PQfreeCancel(self._cancel)
+            self._cancel = None
+        elif self._libpq is None and not self._raw.closed:
+            try:
+                self._raw.cancel()
+            except psycopg2.Error:
+                return
+
+
+@cache
+def _loaded_libpq() -> Any:
+    """psycopg2's libpq; None where it can't be told which that is."""
+    try:
+        lines = _MAPS.read_text().splitlines()
+    except OSError:
+        return None
+    paths = {line.split(maxsplit=5)[5] for line in lines if "/libpq" in line}
+    if len(paths) != 1:
+        return None
+    libpq = ctypes.CDLL(paths.pop())
+    libpq.PQgetCancel.restype = ctypes.c_void_p
+    libpq.PQgetCancel.argtypes = [ctypes.c_void_p]
+    libpq.PQcancel.restype = ctypes.c_int
+    libpq.PQcancel.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
+    libpq.PQfreeCancel.restype = None
+    libpq.PQfreeCancel.argtypes = [ctypes.c_void_p]
+    return libpq
