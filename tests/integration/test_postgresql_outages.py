@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -43,7 +44,8 @@ class Outages(PostgresqlTestCase):
             if entry.name.isdigit() and _parent(entry) == first
         ]
         for pid in (first, *children):
-            os.kill(int(pid), number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), number)
 
     async def lines(self) -> AsyncIterator[bytes]:
         yield b"i\n"
