@@ -37,13 +37,15 @@ def check(policy: Policy, service: str, operation: str, request: Request, now: d
         allowed = ", ".join(policy.operations)
         _deny("operations", f"it allows {allowed}, not {operation}", service, request)
     if isinstance(policy, HttpPolicy):
-        _check_http(policy, service, request)
+        _check_http(policy, service, operation, request)
 
 
-def _check_http(policy: HttpPolicy, service: str, request: Request) -> None:
-    if policy.methods is not None and request.method not in policy.methods:
+def _check_http(policy: HttpPolicy, service: str, operation: str, request: Request) -> None:
+    # What allows to read does not allow a connection that carries anything both ways.
+    method = operation.upper() if operation == "websocket" else request.method
+    if policy.methods is not None and method not in policy.methods:
         allowed = ", ".join(sorted(policy.methods))
-        _deny("methods", f"it allows {allowed}, not {request.method}", service, request)
+        _deny("methods", f"it allows {allowed}, not {method}", service, request)
     if policy.paths is not None:
         if len(request.path) > LONGEST_PATH:
             _deny("paths", f"the path is longer than {LONGEST_PATH} bytes", service, request)

@@ -110,13 +110,13 @@ class ForwardingTests(HttpTestCase):
         self.assertEqual(body, b"one two three")
         self.assertNotIn("transfer-encoding", dict(response.headers))
 
-    async def test_connect_trace_and_websockets_are_refused(self) -> None:
+    async def test_connect_trace_and_posts_for_websockets_are_refused(self) -> None:
         service = self.serve()
         for method in ("CONNECT", "TRACE", "trace", "TEST", "B A D", "G\r\n"):
             problem = self.assertRaises(Problem, service.operation, http_request(method, "x"))
             self.assertEqual(problem.code, "operation_not_found")
         with self.assertRaises(Problem) as caught:
-            await self.call(service, headers=(("connection", "upgrade"), ("upgrade", "websocket")))
+            await self.call(service, "POST", headers=(("upgrade", "websocket"),))
         self.assertEqual(caught.exception.code, "bad_request")
 
     async def test_a_hostile_path_never_reaches_the_target(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import AsyncIterator
 from typing import Final, Protocol, cast
 
 from attrs import frozen
@@ -22,7 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .. import greetings
-from . import failures
+from . import failures, switching
 from .fields import Answer, MalformedFields, incoming
 from .sending import RequestSender, Unsent, Wire
 from .streaming import IncomingBody, Upload
@@ -40,11 +41,15 @@ _NO_BODY: Final = (204, 304)
 
 @frozen
 class Outgoing:
-    """A request as it goes to the wire. ``head`` ends with the empty line."""
+    """A request as it goes to the wire. ``head`` ends with the empty line.
+
+    :ivar passage: the head asks for a WebSocket, and this is what is sent once the target agrees.
+    """
 
     method: str
     head: bytes
     upload: Upload | None = None
+    passage: AsyncIterator[bytes] | None = None
 
 
 @frozen
@@ -112,6 +117,9 @@ class HttpConnection(TwistedProtocol):
         """Ready for a call."""
         self._busy = False
         self._head_only = False
+        self._passage: AsyncIterator[bytes] | None = None
+        self._accepted: list[tuple[str, str]] | None = None
+        self._switched = False
         self._waiting: Deferred[Incoming] | None = None
         self._body: IncomingBody | None = None
         self._raw: list[tuple[bytes, bytes]] = []
@@ -152,6 +160,10 @@ class HttpConnection(TwistedProtocol):
                 self.greeting = self.greeting or data[: greetings.ENOUGH]
             self.abort()
             return
+        if self._switched and self._body is not None:
+            self._received += len(data)
+            self._body.push([data])
+            return
         first = b"" if self._begun else data
         self._begun = True
         before = self._received
@@ -159,6 +171,9 @@ class HttpConnection(TwistedProtocol):
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             self._reusable = False
+            if self._accepted is not None and isinstance(error, HttpParserUpgrade):
+                self._switch(self._accepted, data[error.args[0] :])
+                return
             if not self._complete:
                 self._refuse(error, first)
                 return
@@ -195,6 +210,8 @@ class HttpConnection(TwistedProtocol):
     def _lost(self, reason: Failure) -> Exception:
         if not self._begun:
             return failures.ConnectionDied(reason)
+        if self._switched:
+            return failures.dropped(self._origin, self._received)
         if self._answer is None:
             return failures.not_http(
                 self._origin, "the connection closed within the response's head"
@@ -227,6 +244,7 @@ class HttpConnection(TwistedProtocol):
         self._busy = True
         self._waiting = waiting
         self._head_only = outgoing.method == "HEAD"
+        self._passage = outgoing.passage
         try:
             self._sender.send(outgoing.head, outgoing.upload)
         except Unsent as error:
@@ -341,12 +359,29 @@ class HttpConnection(TwistedProtocol):
         elif answer.length is None or answer.length > WHOLE_LIMIT:
             waiting, self._waiting = self._waiting, None
             pieces, self._pieces = self._pieces, []
-            self._body = body = IncomingBody(
-                self._wire.pauseProducing, self._wire.resumeProducing, self.abort
-            )
+            self._body = body = self._incoming_body()
             body.push(pieces)
             if waiting is not None:
                 waiting.callback(Incoming(self._status, answer.fields, answer.length, body))
+
+    def _switch(self, fields: list[tuple[str, str]], early: bytes) -> None:
+        """The target has agreed to a WebSocket: from now on bytes, both ways, until either ends."""
+        waiting, self._waiting = self._waiting, None
+        passage, self._passage = self._passage, None
+        self._switched = self._until_close = True
+        self._drop_spare()
+        switching.watch(self.transport)
+        self._body = body = self._incoming_body()
+        if early:
+            self._received = len(early)
+            body.push([early])
+        if passage is not None:
+            self._sender.relay(passage)
+        if waiting is not None:
+            waiting.callback(Incoming(101, fields, None, body))
+
+    def _incoming_body(self) -> IncomingBody:
+        return IncomingBody(self._wire.pauseProducing, self._wire.resumeProducing, self.abort)
 
     def _steer_upload(self) -> None:
         """Send the body after ``100 Continue``; stop where a final response makes it pointless."""
@@ -376,6 +411,9 @@ class HttpConnection(TwistedProtocol):
         if version not in ("1.1", "1.0"):
             raise _Malformed(f"HTTP version {version}")
         if status < 200:
+            if status == 101 and self._passage is not None and version == "1.1":
+                self._accepted = switching.accepted(self._raw)
+                return
             if status < 100 or status == 101:
                 raise _Malformed(f"status {status}")
             self._interim = status

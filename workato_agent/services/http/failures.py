@@ -177,6 +177,26 @@ def cut(origin: Origin, received: int, expected: int | None) -> Problem:
     )
 
 
+def dropped(origin: Origin, received: int) -> Problem:
+    """The target cut a WebSocket."""
+    return _unreachable(
+        origin,
+        "cut",
+        f"{origin} cut the WebSocket's connection after {received} bytes",
+        "Look into the application's log, and for a firewall or proxy before it",
+    )
+
+
+def no_handshake(origin: Origin, timeout: float) -> Problem:
+    """The target answered nothing to a request for a WebSocket."""
+    return _unreachable(
+        origin,
+        "timeout",
+        f"{origin} did not answer the request for a WebSocket within {timeout:g} s",
+        "Check that the application speaks WebSocket at this path",
+    )
+
+
 def another(origin: Origin, name: str) -> Problem:
     """Something answered, and it is known what: ``name``, the subject of a sentence."""
     return Problem(

@@ -80,11 +80,13 @@ def valid_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def outgoing(headers: Headers) -> tuple[list[str], Framing]:
+def outgoing(headers: Headers, *, upgrading: bool = False) -> tuple[list[str], Framing]:
     """The caller's fields as header lines, and the body's framing.
 
     Raises Problem ``bad_request`` that names the field: for what could split the request, for a
-    framing that isn't plain, and for a WebSocket upgrade.
+    framing that isn't plain, and for a WebSocket where none can be.
+
+    :param upgrading: the request is one for a WebSocket, which has no body.
     """
     lines: list[str] = []
     steering: dict[str, str] = {}
@@ -107,12 +109,14 @@ def outgoing(headers: Headers) -> tuple[list[str], Framing]:
     named = _named(steering.get("connection", ""))
     if named:
         lines = [line for line in lines if line.partition(":")[0].lower() not in named]
-    return lines, _framing(steering)
+    return lines, _framing(steering, upgrading=upgrading)
 
 
-def _framing(steering: dict[str, str]) -> Framing:
-    if "websocket" in steering.get("upgrade", "").lower():
-        raise _bad_field("upgrade", "asks for a WebSocket, which http profiles don't pass")
+def _framing(steering: dict[str, str], *, upgrading: bool) -> Framing:
+    if not upgrading and "websocket" in steering.get("upgrade", "").lower():
+        raise _bad_field("upgrade", "asks for a WebSocket, which only a plain GET can")
+    if upgrading and (named := steering.keys() & {"content-length", "transfer-encoding"}):
+        raise _bad_field(min(named), "announces a body, which a WebSocket's request has not")
     length = steering.get("content-length")
     coding = steering.get("transfer-encoding")
     expect = steering.get("expect")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol, cast
 
 from twisted.internet.defer import Deferred
@@ -103,6 +103,12 @@ class RequestSender:
             raise
         pump.addCallbacks(self._sent, self._body_failed)
 
+    def relay(self, body: AsyncIterator[bytes]) -> None:
+        """Send what comes, as it is, and close the connection in good order after it."""
+        pump = Deferred.fromCoroutine(self._relay(body))
+        self._pump = pump
+        pump.addCallbacks(self._relayed, self._body_failed)
+
     def permit(self) -> None:
         """``100 Continue`` has come."""
         permission, self._permission = self._permission, None
@@ -139,6 +145,21 @@ class RequestSender:
             self.flushed = False
             if self._resumed is not None:
                 await self._resumed
+
+    async def _relay(self, body: AsyncIterator[bytes]) -> None:
+        async for piece in body:
+            if self._closed:
+                return
+            self._register()
+            self._wire.write(piece)
+            self.flushed = False
+            if self._resumed is not None:
+                await self._resumed
+
+    def _relayed(self, _none: None) -> None:
+        if not self._closed:
+            self._sent(None)
+            self._wire.loseConnection()
 
     def _uncork(self) -> None:
         cork, self._cork = self._cork, None

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
 from workato_tunnel.problems import Problem
 
 from ...requests import Request, Response
-from . import fields
+from . import failures, fields, switching
 from .client import HttpClient
 from .connection import Incoming, Outgoing
 from .settings import HttpSettings
@@ -18,13 +20,25 @@ from .streaming import IncomingBody, Upload, first_chunk
 from .target import parse_base_url, request_target
 
 _TEST: Final = "test"
-_REFUSED: Final = frozenset({"connect", "trace", _TEST})
-_OPERATIONS: Final = ("test", "get", "head", "post", "put", "patch", "delete", "options")
+_REFUSED: Final = frozenset({"connect", "trace", _TEST, switching.WEBSOCKET})
+_OPERATIONS: Final = (
+    "test",
+    "get",
+    "head",
+    "post",
+    "put",
+    "patch",
+    "delete",
+    "options",
+    switching.WEBSOCKET,
+)
 _EXPECTS_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _WITHOUT_LENGTH: Final = 204
 _NO_HEAD: Final = frozenset({405, 501})
 _MARK: Final = (fields.TARGET_STATUS, "1")
 _METHOD_LENGTH: Final = 64
+_HANDSHAKE: Final = 60.0
+"""Seconds for a WebSocket's request to be answered: its call has no deadline that would do."""
 
 
 class HttpService:
@@ -39,6 +53,7 @@ class HttpService:
     operations = _OPERATIONS
 
     def __init__(self, reactor: IReactorTime, settings: HttpSettings) -> None:
+        self._reactor = reactor
         self._origin = parse_base_url(settings.base_url)
         self._client = HttpClient(reactor, settings, self._origin)
         self._authenticates = settings.auth is not None
@@ -47,7 +62,9 @@ class HttpService:
             self._preamble += f"\r\nAuthorization: {settings.auth.authorization()}"
 
     def operation(self, request: Request) -> str:
-        """``test`` for GET of the profile itself, else the method in lower case."""
+        """``websocket``, ``test`` for GET of the profile itself, else the method in lower case."""
+        if switching.asks(request):
+            return switching.WEBSOCKET
         if not request.path and request.method == "GET":
             return _TEST
         operation = request.method.lower()
@@ -65,14 +82,30 @@ class HttpService:
 
     async def handle(self, request: Request) -> Response:
         """Pass the call on; the answer is the target's own, marked as such."""
-        if self.operation(request) == _TEST:
+        operation = self.operation(request)
+        if operation == _TEST:
             return await self._test(request)
+        if operation == switching.WEBSOCKET:
+            return await self._websocket(request)
         outgoing = await self._outgoing(request)
         return _response(await self._client.call(outgoing, request.deadline))
 
     async def close(self) -> None:
         """Close the connections to the target."""
         await self._client.close()
+
+    async def _websocket(self, request: Request) -> Response:
+        """Ask for a WebSocket; where the target agrees, the answer's body is what it sends."""
+        target = request_target(self._origin, request.path, request.query)
+        lines, _ = fields.outgoing(request.headers, upgrading=True)
+        head = self._head("GET", target, [*lines, *switching.ASKING])
+        outgoing = Outgoing("GET", head, passage=aiter(request.body))
+        calling = Deferred.fromCoroutine(self._client.call(outgoing, request.deadline))
+        calling.addTimeout(_HANDSHAKE, self._reactor)
+        try:
+            return _response(await calling)
+        except DeferredTimeout as error:
+            raise failures.no_handshake(self._origin, _HANDSHAKE) from error
 
     async def _outgoing(self, request: Request) -> Outgoing:
         method = request.method
