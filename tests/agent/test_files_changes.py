@@ -17,7 +17,8 @@ from workato_agent.requests import BodyLost, Headers, Response
 from workato_agent.services.files.csvrows import LONGEST_HEADER
 from workato_agent.services.files.filesystem import Kind
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+# A byte order mark at the start of a file is none of its first name's characters.
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufeff"), max_size=8)
 
 
 class ChangeCase(ServiceCase):
@@ -244,7 +245,7 @@ class CsvTests(ChangeCase):
             self.problem("conflict", self.row, "bad.csv", {"a": 1})
             self.assertEqual(self.content("bad.csv"), content)
 
-    @settings(max_examples=60)
+    @settings(max_examples=60, deadline=None)
     @given(st.dictionaries(TEXT, TEXT, min_size=1, max_size=4), st.data())
     def test_what_goes_in_comes_out(self, row: dict[str, str], data: st.DataObject) -> None:
         import csv  # noqa: PLC0415

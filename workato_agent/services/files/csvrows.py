@@ -117,17 +117,18 @@ def _header(file: OpenFile, path: Names, delimiter: str) -> tuple[list[str], str
             f"{shown(path)}: two columns of its header have the same name",
             hint="Send the row as an array, in the order of the columns, with append/{path}.",
         )
-    line_end = "\r\n" if text[: source.tell() + 1].endswith("\r\n") else "\n"
+    line_end = "\r\n" if text.removeprefix(_BOM)[: source.tell()].endswith("\r\n") else "\n"
     return header, line_end
 
 
 def _line(values: Sequence[Value], delimiter: str, line_end: str) -> bytes:
     line = io.StringIO(newline="")
-    csv.writer(line, delimiter=delimiter, lineterminator=line_end).writerow(
+    # With this end of lines both of its characters are quoted in values, whatever ends lines here.
+    csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(
         [_text(value) for value in values]
     )
     try:
-        return line.getvalue().encode()
+        return (line.getvalue()[:-2] + line_end).encode()
     except UnicodeEncodeError:
         raise _bad("row", "a value holds half of a surrogate pair, which is no text") from None
 
