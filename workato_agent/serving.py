@@ -21,7 +21,7 @@ from .services.base import ProfileService
 from .services.files.posix import LocalFilesystem
 from .services.files.service import FilesService
 from .services.files.settings import FilesPolicy, FilesSettings
-from .services.http.credentials import Basic, Bearer
+from .services.http.credentials import Basic, Bearer, ClientCertificate
 from .services.http.service import HttpService
 from .services.http.settings import HttpSettings
 from .services.scripts.service import OPERATIONS as SCRIPT_OPERATIONS
@@ -89,6 +89,7 @@ def _http(parts: ProfileParts, name: str, profile: HttpProfile) -> ProfileServic
     settings = HttpSettings(
         base_url=profile.base_url,
         auth=_http_auth(profile.auth),
+        certificate=_client_certificate(profile.auth),
         trust_all=profile.trust_all,
         verify_host=profile.verify_host,
         ca=None if profile.ca is None else _read(profile.ca),
@@ -106,6 +107,14 @@ def _http_auth(auth: HttpAuth | None) -> Basic | Bearer | None:
     if auth.basic is not None:
         return Basic(auth.basic.username, auth.basic.password.reveal())
     return None if auth.bearer is None else Bearer(auth.bearer.reveal())
+
+
+def _client_certificate(auth: HttpAuth | None) -> ClientCertificate | None:
+    if auth is None or auth.certificate is None:
+        return None
+    shown = auth.certificate
+    password = None if shown.password is None else shown.password.reveal()
+    return ClientCertificate(_read(shown.cert), _read(shown.key), password)
 
 
 def _scripts(parts: ProfileParts, name: str, profile: ScriptsProfile) -> ProfileService:

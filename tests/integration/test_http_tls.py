@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 from attrs import evolve
+from OpenSSL.SSL import OP_NO_TLSv1_3
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.ssl import CertificateOptions
@@ -24,6 +25,7 @@ from tests.support.http import (
     whole_body,
 )
 from tests.support.http_app import HttpTestCase
+from workato_agent.services.http.credentials import ClientCertificate
 from workato_agent.services.http.service import HttpService
 from workato_agent.services.http.settings import HttpSettings
 from workato_tunnel.problems import Problem
@@ -127,6 +129,68 @@ class TrustTests(TLSTestCase):
         ):
             settings = HttpSettings("https://localhost", ca=pem)
             self.assertRaises(ValueError, HttpService, reactor, settings)
+
+
+class ClientCertificateTests(TLSTestCase):
+    """The application demands a certificate of the test's CA."""
+
+    def demanding(self, own: Identity | None, *, newest: bool = True) -> HttpService:
+        options = self.authority.issue("localhost").server(self.authority.pem)
+        context = options.getContext()
+        if not newest:
+            context.set_options(OP_NO_TLSv1_3)
+        port = self.listen(Site(self.application), options)
+        settings = HttpSettings(f"https://localhost:{port}", ca=self.authority.pem)
+        if own is None:
+            return self.service(settings)
+        return self.service(evolve(settings, certificate=pair(own)))
+
+    async def test_the_profiles_certificate_opens_the_door(self) -> None:
+        for newest in (True, False):
+            service = self.demanding(self.authority.issue("agent"), newest=newest)
+            for _ in range(2):
+                await self.echoed(service)
+
+    async def test_the_target_sees_the_certificate_with_its_chain(self) -> None:
+        chains: list[list[str]] = []
+
+        def script(peer: Peer) -> None:
+            link = peer.transport.getHandle()  # type: ignore[union-attr]
+            chain = [link.get_peer_certificate(), *link.get_peer_cert_chain()]
+            chains.append([each.get_subject().CN for each in chain])
+            peer.write(OK)
+
+        own = self.authority.issue("agent")
+        own.certificate.write_bytes(own.certificate.read_bytes() + self.authority.pem)
+        target = RawTarget(script)
+        options = self.authority.issue("localhost").server(self.authority.pem)
+        settings = HttpSettings(
+            f"https://localhost:{self.listen(target, options)}",
+            ca=self.authority.pem,
+            certificate=pair(own),
+        )
+        await self.call(self.service(settings))
+        self.assertEqual(chains, [["agent", "Test CA"]])
+
+    async def test_without_it_or_with_a_foreign_one_the_target_refuses(self) -> None:
+        foreign = TestAuthority(self.folder, "Somebody else's CA").issue("agent")
+        for own in (None, foreign):
+            for newest in (True, False):
+                problem = await self.refusal(self.demanding(own, newest=newest), "handshake")
+                self.assertIn("alert", problem.detail)
+                self.assertIn("certificate", problem.hint or "")
+
+    async def test_a_pair_that_does_not_fit_is_no_service(self) -> None:
+        one, other = self.authority.issue("agent"), self.authority.issue("agent")
+        shown = evolve(pair(one), key=other.key.read_bytes())
+        settings = HttpSettings("https://localhost:1", certificate=shown)
+        self.assertRaises(ValueError, HttpService, reactor, settings)
+        self.assertNotIn("PRIVATE", repr(settings))
+
+
+def pair(identity: Identity) -> ClientCertificate:
+    """What a profile shows."""
+    return ClientCertificate(identity.certificate.read_bytes(), identity.key.read_bytes())
 
 
 class HandshakeTests(TLSTestCase):

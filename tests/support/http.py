@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.ssl import CertificateOptions, PrivateCertificate
+from twisted.internet.ssl import Certificate, CertificateOptions, PrivateCertificate
 from twisted.python.failure import Failure
 
 from workato_agent.requests import Headers, Request, Response
@@ -124,10 +124,14 @@ class Identity:
     certificate: Path
     key: Path
 
-    def server(self) -> CertificateOptions:
-        """What a listening port needs to serve it."""
+    def server(self, *clients: bytes) -> CertificateOptions:
+        """What a listening port needs to serve it.
+
+        :param clients: CAs in PEM; a client must show a certificate of one of them.
+        """
         pem = self.certificate.read_bytes() + self.key.read_bytes()
-        return PrivateCertificate.loadPEM(pem).options()
+        authorities = [Certificate.loadPEM(each) for each in clients]
+        return PrivateCertificate.loadPEM(pem).options(*authorities)
 
 
 class TestAuthority:

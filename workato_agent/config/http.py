@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from .clientcertificates import CertificateAuth
 from .fields import ConfigPath, Model, PositiveSeconds, Text, refuse, split_url
 from .policies import HttpPolicy
 from .profiles import ProfileConfig
@@ -38,20 +39,21 @@ class BasicAuth(Model):
 
 
 class HttpAuth(Model):
-    """The credentials that the agent adds to each request: one of the kinds."""
+    """How the agent shows who it is: a certificate, or a field of each request, or both."""
 
     later: ClassVar[Mapping[str, str]] = {
-        "ntlm": "this version has basic and bearer",
-        "certificate": "this version has basic and bearer",
+        "ntlm": "this version has basic, bearer and certificate",
     }
 
     basic: BasicAuth | None = None
     bearer: Secret | None = None
+    certificate: CertificateAuth | None = None
 
     @model_validator(mode="after")
     def _one(self) -> HttpAuth:
-        if (self.basic is None) == (self.bearer is None):
-            refuse("expected one of basic and bearer")
+        fields = [each for each in (self.basic, self.bearer) if each is not None]
+        if len(fields) > 1 or not (fields or self.certificate):
+            refuse("expected one of basic and bearer, or a certificate, alone or beside it")
         return self
 
 
@@ -117,6 +119,13 @@ class HttpProfile(ProfileConfig):
             refuse("expected a URL without query or fragment")
         return value.rstrip("/")
 
+    @model_validator(mode="after")
+    def _certificate_needs_tls(self) -> HttpProfile:
+        shown = self.auth is not None and self.auth.certificate is not None
+        if shown and not self.base_url.startswith("https:"):
+            refuse("a certificate is shown in TLS only", "base_url: https://…", at="auth")
+        return self
+
     @field_validator("ca")
     @classmethod
     def _ca(cls, value: Path | None) -> Path | None:
@@ -125,11 +134,16 @@ class HttpProfile(ProfileConfig):
         return value
 
     def remarks(self) -> tuple[str, ...]:
-        """Says where verification is off."""
+        """Says where verification is off, and that the agent's own certificate has expired."""
         if not self.base_url.startswith("https:"):
             return ()
+        remarks: list[str] = []
         if self.trust_all:
-            return ("trustAll is on: its certificate is not verified at all",)
-        if not self.verify_host:
-            return ("verifyHost is off: its certificate's name is not verified",)
-        return ()
+            remarks.append("trustAll is on: its certificate is not verified at all")
+        elif not self.verify_host:
+            remarks.append("verifyHost is off: its certificate's name is not verified")
+        if self.auth is not None and self.auth.certificate is not None:
+            certificate = self.auth.certificate
+            if certificate.expired():
+                remarks.append(f"the client certificate {certificate.cert} has expired")
+        return tuple(remarks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NoReturn, cast
 
+from OpenSSL.SSL import Error as TLSError
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import CancelledError
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -63,7 +64,7 @@ class HttpClient:
         except ConnectionDied as died:
             if not (reused and _repeatable(request, died)):
                 name = greetings.describe(connection.greeting) or await self._other_name()
-                raise self._unanswered(request, name, reused=False) from died
+                raise self._unanswered(request, died, name, reused=False) from died
         else:
             self._answered = True
             return answer
@@ -71,11 +72,16 @@ class HttpClient:
         try:
             return await connection.exchange(request)
         except ConnectionDied as died:
-            raise self._unanswered(request, None, reused=True) from died
+            raise self._unanswered(request, died, None, reused=True) from died
 
-    def _unanswered(self, request: Outgoing, name: str | None, *, reused: bool) -> Problem:
+    def _unanswered(
+        self, request: Outgoing, died: ConnectionDied, name: str | None, *, reused: bool
+    ) -> Problem:
         if name is not None:
             return failures.another(self._origin, name)
+        if died.reason is not None and died.reason.check(TLSError):
+            # In TLS 1.3 a server may refuse the client when that has its handshake behind it.
+            return failures.tls_failed(self._origin, cast("TLSError", died.reason.value))
         safe = request.method in _IDEMPOTENT
         return failures.closed_early(self._origin, reused=reused, idempotent=safe)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import field, frozen
 from attrs.validators import ge, gt
 
-from .credentials import Basic, Bearer
+from .credentials import Basic, Bearer, ClientCertificate
 
 
 @frozen
@@ -15,6 +15,7 @@ class HttpSettings:
     :ivar base_url: ``http`` or ``https``, host, optional port and path; nothing else
         (:func:`~workato_agent.services.http.target.parse_base_url`).
     :ivar auth: what the agent adds to each call as Authorization; None adds nothing.
+    :ivar certificate: what the agent shows to a target that asks for it.
     :ivar trust_all: accept any certificate, for any name: whoever sits between can read and change
         all.
     :ivar verify_host: the certificate must name the host of ``base_url``.
@@ -28,6 +29,7 @@ class HttpSettings:
 
     base_url: str
     auth: Basic | Bearer | None = None
+    certificate: ClientCertificate | None = None
     trust_all: bool = False
     verify_host: bool = True
     ca: bytes | None = field(default=None, repr=False)

@@ -6,9 +6,12 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Final
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL.crypto import X509
 from OpenSSL.crypto import Error as CryptoError
 from OpenSSL.SSL import VERIFY_FAIL_IF_NO_PEER_CERT, VERIFY_NONE, VERIFY_PEER, Connection, Context
+from OpenSSL.SSL import Error as TLSError
 from service_identity import VerificationError
 from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
 from service_identity.pyopenssl import extract_patterns
@@ -22,6 +25,7 @@ from twisted.internet.ssl import (
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from .credentials import ClientCertificate
 from .failures import CertificateRefused
 from .settings import HttpSettings
 from .target import Origin
@@ -37,7 +41,7 @@ _NO_ISSUER: Final = (2, 7, 20, 21)  # 7: a trusted CA has the issuer's name, but
 class Trust:
     """Whom a profile trusts: one TLS context for all its connections.
 
-    Raises ValueError where the CA is no PEM certificate.
+    Raises ValueError where the CA is no PEM certificate, or the profile's own one is unusable.
     """
 
     def __init__(self, settings: HttpSettings, origin: Origin) -> None:
@@ -54,19 +58,41 @@ class Trust:
 def _context(settings: HttpSettings) -> Context:
     offered = [b"http/1.1"]
     if settings.trust_all:
-        return CertificateOptions(acceptableProtocols=offered).getContext()
-    if settings.ca is None:
-        return CertificateOptions(
-            trustRoot=platformTrust(), acceptableProtocols=offered
-        ).getContext()
-    blocks = [block + _PEM_END for block in settings.ca.split(_PEM_END)[:-1]]
+        options = CertificateOptions(acceptableProtocols=offered)
+    elif settings.ca is None:
+        options = CertificateOptions(trustRoot=platformTrust(), acceptableProtocols=offered)
+    else:
+        trusted = trustRootFromCertificates(_authorities(settings.ca))
+        options = CertificateOptions(trustRoot=trusted, acceptableProtocols=offered)
+    context = options.getContext()
+    if settings.certificate is not None:
+        _show(context, settings.certificate)
+    return context
+
+
+def _authorities(ca: bytes) -> list[Certificate]:
+    blocks = [block + _PEM_END for block in ca.split(_PEM_END)[:-1]]
     if not blocks:
         raise ValueError("ca holds no PEM certificate")
     try:
-        own = trustRootFromCertificates([Certificate.loadPEM(block) for block in blocks])
+        return [Certificate.loadPEM(block) for block in blocks]
     except CryptoError as error:
         raise ValueError(f"ca holds a certificate that can't be read: {error}") from error
-    return CertificateOptions(trustRoot=own, acceptableProtocols=offered).getContext()
+
+
+def _show(context: Context, shown: ClientCertificate) -> None:
+    """Have connections show a certificate to a target that asks for one."""
+    password = None if shown.password is None else shown.password.encode()
+    try:
+        first, *others = x509.load_pem_x509_certificates(shown.chain)
+        context.use_certificate(first)
+        for each in others:
+            context.add_extra_chain_cert(each)
+        key = load_pem_private_key(shown.key, password)
+        context.use_privatekey(key)  # type: ignore[arg-type]
+        context.check_privatekey()
+    except (TypeError, ValueError, TLSError) as error:
+        raise ValueError(f"the client certificate or its key can't be used: {error}") from error
 
 
 @implementer(IOpenSSLClientConnectionCreator)
