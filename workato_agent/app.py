@@ -9,7 +9,6 @@ import socket
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Final
 
 from twisted.application.service import IService, Service
@@ -22,20 +21,17 @@ from workato_tunnel.tx.process import raise_file_limit, settle_heap
 
 from .audit import AuditError, AuditLog
 from .calls import CallObserver
-from .config.options import ProxyOptions
 from .config.schema import AgentConfig
 from .dispatch import Dispatcher
-from .identity.keys import certificates_from_pem
 from .identity.renewal import Renewal
-from .identity.store import Identity, IdentityError, load_identity
-from .identity.tls import PinnedAuthorities
+from .identity.store import Identity, IdentityError
 from .logs import LogFileError, observer_for
 from .metrics import AgentMetrics, MetricsListener, MetricsListenerError
 from .reloading import Reloader
 from .served import serve_profiles
 from .status import StatusSocket, StatusSocketError
+from .tunnel.access import identity_of, route_of
 from .tunnel.client import TunnelClient
-from .tunnel.proxy import ConnectProxy
 
 SWITCH_INTERVAL: Final = 0.0005
 """Seconds for which a thread may keep the interpreter: a thread that copies a result out of a
@@ -94,7 +90,7 @@ class Agent(Service):
             config.gateway.url or self.identity.facts.gateway_url,
             self.dispatcher.accept,
             self.catalogue,
-            proxy=_route(config.proxy),
+            proxy=route_of(config.proxy),
             system_trust=config.gateway.ca == "system",
             software=f"workato-agent/{self.version}",
             attempted=self.metrics.tunnel_attempted,
@@ -122,16 +118,9 @@ class Agent(Service):
 
     def _identity(self) -> Identity:
         try:
-            identity = load_identity(self.config.identity)
+            return identity_of(self.config.gateway)
         except IdentityError as error:
             raise StartError(str(error)) from error
-        ca = self.config.gateway.ca
-        if isinstance(ca, Path):
-            try:
-                identity.trust = PinnedAuthorities(tuple(certificates_from_pem(ca.read_bytes())))
-            except (OSError, ValueError) as error:
-                raise StartError(f"gateway.ca: {ca}: not a certificate in PEM: {error}") from error
-        return identity
 
     def _metrics_listener(self) -> tuple[MetricsListener, ...]:
         listen = self.config.metrics.listen
@@ -296,13 +285,6 @@ class Agent(Service):
 async def _maybe(result: Any) -> None:
     if isinstance(result, Deferred):
         await result
-
-
-def _route(proxy: ProxyOptions | None) -> ConnectProxy | None:
-    if proxy is None:
-        return None
-    password = None if proxy.password is None else proxy.password.reveal()
-    return ConnectProxy(proxy.host, proxy.port, proxy.username, password)
 
 
 def _operating_system() -> str:

@@ -115,6 +115,7 @@ class Check(SynchronousTestCase):
 
     def test_each_profile_is_tested_and_told(self) -> None:
         self.config.write_text(
+            "gateway: {identity: none}\n"
             "files: {here: {base: .}, gone: {base: none}}\n"
             "http: {dead: {base_url: 'http://127.0.0.1:1'}}\n"
             "database: {x: {adapter: sqlite, database: x.db, create: true}}\n"
@@ -122,7 +123,8 @@ class Check(SynchronousTestCase):
         outcome = run_apart("check", "--config", self.config)
         self.assertEqual(outcome.status, 1)
         lines = {line.split()[1]: line for line in outcome.out.splitlines()}
-        self.assertEqual(set(lines), {"files/here", "files/gone", "http/dead", "database/x"})
+        profiles = {"files/here", "files/gone", "http/dead", "database/x"}
+        self.assertEqual(set(lines), {*profiles, "tunnel/identity", "tunnel/agent"})
         self.assertTrue(lines["files/here"].startswith("ok "))
         self.assertTrue(lines["database/x"].startswith("ok "))
         self.assertIn("target_not_found", lines["files/gone"])

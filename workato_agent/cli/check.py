@@ -1,4 +1,5 @@
-"""``workato-agent check``: is the config valid, and does each profile reach its target?"""
+"""``workato-agent check``: is the config valid, is the way to the gateway open, and does each
+profile reach its target?"""
 
 from __future__ import annotations
 
@@ -17,6 +18,8 @@ from ..config import AgentConfig, ConfigError, load_config
 from ..config.jsonschema import config_schema
 from ..requests import Request, Response
 from ..services.base import ProfileService
+from ..tunnel.diagnosis import Step, diagnose
+from .check_tunnel import TUNNEL, tell_tunnel, tunnel_good
 from .commands import Command, add_config, add_json, on_reactor, tell_config_error
 from .output import DONE, FAILED, WRONG_USE, painted, say, show, show_json
 
@@ -150,7 +153,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "profiles",
         metavar="PROFILE",
         nargs="*",
-        help="profiles to test, as sales or database/sales (default: all)",
+        help="what to test: profiles as sales or database/sales, or the tunnel (default: all)",
     )
     parser.add_argument("--no-connect", action="store_true", help="only read and validate the file")
     parser.add_argument(
@@ -164,10 +167,11 @@ def _run(arguments: argparse.Namespace) -> int:
         show_json(config_schema())
         return DONE
     try:
-        config = load_config(arguments.config)
+        config = load_config(arguments.config, fetch=not arguments.no_connect)
     except ConfigError as error:
         tell_config_error(error, as_json=arguments.json)
         return FAILED
+    with_tunnel = not arguments.profiles or TUNNEL in arguments.profiles
     wanted, unknown = _select(config, arguments.profiles)
     if unknown:
         say(f"workato-agent check: {arguments.config} has no profile {', '.join(unknown)}")
@@ -177,21 +181,29 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.no_connect:
         return _tell_valid(config, arguments.json)
     try:
-        findings = on_reactor(lambda reactor: _build_and_check(config, wanted, reactor))
+        findings, steps = on_reactor(
+            lambda reactor: _build_and_check(config, wanted, reactor, with_tunnel=with_tunnel)
+        )
     except ConfigError as error:
         tell_config_error(error, as_json=arguments.json)
         return FAILED
+    good = all(finding.ok for finding in findings) and tunnel_good(steps)
     if arguments.json:
-        document = [asdict(finding) for finding in findings]
-        show_json({"ok": all(finding.ok for finding in findings), "profiles": document})
+        profiles = [asdict(finding) for finding in findings]
+        show_json({"ok": good, "tunnel": [asdict(step) for step in steps], "profiles": profiles})
     else:
-        _tell(findings)
-    return DONE if all(finding.ok for finding in findings) else FAILED
+        tell_tunnel(steps)
+        _tell(findings, alone=not steps)
+    return DONE if good else FAILED
 
 
 async def _build_and_check(
-    config: AgentConfig, wanted: Sequence[tuple[str, str]], reactor: Any
-) -> list[Finding]:
+    config: AgentConfig,
+    wanted: Sequence[tuple[str, str]],
+    reactor: Any,
+    *,
+    with_tunnel: bool,
+) -> tuple[list[Finding], list[Step]]:
     # Imported here: the services' drivers take a while to load, and no other command needs them.
     from ..served import serve_profiles  # noqa: PLC0415
 
@@ -201,10 +213,15 @@ async def _build_and_check(
         service: {name: entry.service for name, entry in entries.items()}
         for service, entries in served.profiles.items()
     }
+    diagnosing = Deferred.fromCoroutine(_tunnel(reactor, config, wanted=with_tunnel))
     try:
-        return await check_profiles(services, config, wanted, reactor)
+        return await check_profiles(services, config, wanted, reactor), await diagnosing
     finally:
         await served.close()
+
+
+async def _tunnel(reactor: Any, config: AgentConfig, *, wanted: bool) -> list[Step]:
+    return await diagnose(reactor, config) if wanted else []
 
 
 def _select(config: AgentConfig, names: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
@@ -217,7 +234,7 @@ def _select(config: AgentConfig, names: Sequence[str]) -> tuple[list[tuple[str, 
     for name in names:
         found = [pair for pair in there if name in (pair[1], "/".join(pair))]
         wanted += [pair for pair in found if pair not in wanted]
-        if not found:
+        if not found and name != TUNNEL:
             unknown.append(name)
     return wanted, unknown
 
@@ -233,8 +250,8 @@ def _tell_valid(config: AgentConfig, as_json: bool) -> int:
     return DONE
 
 
-def _tell(findings: Sequence[Finding]) -> None:
-    if not findings:
+def _tell(findings: Sequence[Finding], *, alone: bool) -> None:
+    if not findings and alone:
         show("no profiles")
     names = [f"{finding.service}/{finding.profile}" for finding in findings]
     width = max(map(len, names), default=0)
@@ -252,7 +269,7 @@ def _tell(findings: Sequence[Finding]) -> None:
 
 COMMAND = Command(
     "check",
-    "validate the config and test each profile against its target",
+    "validate the config, test the way to the gateway and each profile's target",
     "workato-agent check --config config.yml sales",
     _arguments,
     _run,

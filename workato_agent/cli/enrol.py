@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 from ..config import AgentConfig, ConfigError, load_options
-from ..config.options import ProxyOptions
 from ..identity.enrolment import EnrolmentError, EnrolmentResult, enrol
-from ..tunnel.proxy import ConnectProxy
+from ..tunnel.access import route_of
 from .commands import Command, add_config, add_json, on_reactor, tell_config_error
 from .output import DONE, FAILED, WRONG_USE, default_config, say, show, show_json
 
@@ -44,7 +43,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 config.identity,
                 reactor=reactor,
                 name=arguments.name,
-                proxy=_route(config.proxy),
+                proxy=route_of(config.proxy),
                 force=arguments.force,
             )
         )
@@ -69,13 +68,6 @@ def _config(file: Path) -> AgentConfig:
     if file == default_config() and not file.exists():
         return AgentConfig()
     return load_options(file, ("gateway", "proxy"))
-
-
-def _route(proxy: ProxyOptions | None) -> ConnectProxy | None:
-    if proxy is None:
-        return None
-    password = proxy.password.reveal() if proxy.password is not None else None
-    return ConnectProxy(proxy.host, proxy.port, proxy.username, password)
 
 
 def _document(result: EnrolmentResult) -> dict[str, object]:

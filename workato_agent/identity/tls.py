@@ -8,6 +8,7 @@ that an admin understands: OpenSSL alone says "certificate verify failed" to all
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from typing import Final
 
 from attrs import frozen
@@ -34,8 +35,22 @@ _SELF_SIGNED_IN_CHAIN: Final = 19
 _UNTRUSTED: Final = frozenset({2, 18, 19, 20, 21, 24, 27, 28})
 
 
+class Fault(StrEnum):
+    """What is wrong with a certificate."""
+
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not yet valid"
+    UNTRUSTED = "untrusted"
+    NAME = "name"
+    OTHER = "other"
+
+
 class CertificateRejected(Exception):
     """The gateway's certificate was refused. The message is a sentence for the admin."""
+
+    def __init__(self, message: str, fault: Fault = Fault.OTHER) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 @frozen
@@ -160,16 +175,16 @@ class _Verification:
         self, connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int
     ) -> bool:
         """OpenSSL's callback: once for every error, and once for every certificate that is good."""
-        sentence = None
+        sentence, fault = None, _FAULTS.get(code, Fault.OTHER)
         if not ok:
             if not self._trust.accepts(code, certificate, depth):
                 sentence = self._describe(code, certificate, depth)
         elif depth == 0:
-            sentence = self._check_name(certificate)
+            sentence, fault = self._check_name(certificate), Fault.NAME
         if sentence is None:
             return True
         if self._tls is not None:
-            failure = Failure(CertificateRejected(sentence))
+            failure = Failure(CertificateRejected(sentence, fault))
             self._tls.failVerification(failure)
             self._tls = None
         return False
@@ -242,6 +257,12 @@ def _entries(error: SSL.Error) -> list[tuple[str, ...]]:
     entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
     return [tuple(str(part) for part in entry if part) for entry in entries]
 
+
+_FAULTS: Final[Mapping[int, Fault]] = {
+    _EXPIRED: Fault.EXPIRED,
+    _NOT_YET_VALID: Fault.NOT_YET_VALID,
+    **dict.fromkeys(_UNTRUSTED, Fault.UNTRUSTED),
+}
 
 _OTHER: Final[Mapping[int, str]] = {
     7: "its signature is wrong",
