@@ -144,6 +144,15 @@ class Statements(DatabaseContract):
         answer = await caller.query(sql, accept=NDJSON)
         self.assertEqual(answer.json, {"a": 1, "a_2": 2, 'x,"é': 3, ":a": 4})
 
+    async def test_characters_of_the_statement_itself_survive(self) -> None:
+        text, name = "é☃😀\ufeff…", self.subject.quoted("é中")
+        answer = await self.caller().query(f"select '{text}' as {name}")
+        self.assertEqual(answer.json["columns"][0]["name"], "é中")
+        self.assertEqual(answer.rows, [[text]])
+        given = self.subject.given("string")
+        answer = await self.caller().query(f"select '{text}' as a, {given} as b", [text])
+        self.assertEqual(answer.rows, [[text, text]])
+
     async def test_a_thousand_columns(self) -> None:
         caller = self.caller()
         sql = "select " + ", ".join(f"{index} as c{index}" for index in range(1000))

@@ -56,7 +56,8 @@ def thd_columns(cursor: Any) -> Sequence[OdbcColumn]:
             type_name = _thd_text(manager, handle, index)
         columns.append(
             OdbcColumn(
-                name.rstrip("\0"),
+                # sqliteodbc tells the length in bytes, and what lies behind the name comes with it.
+                name.partition("\0")[0],
                 sql_type,
                 type_name.lower(),
                 size or 0,

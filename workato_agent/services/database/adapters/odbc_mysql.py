@@ -63,10 +63,10 @@ class Mysql(Dbms):
         return {"CHARSET": "utf8mb4", "FORWARDONLY": "1", "NO_CACHE": "1"}
 
     def thd_prepare(self, link: Link) -> None:
-        # Long text is sent and read whole and as UTF-8: the driver's own pieces of UTF-16 get
-        # mixed up at their edges.
+        # Long text is sent whole, and read as UTF-8: the driver's own pieces of UTF-16 get mixed
+        # up at their edges. It is sent as UTF-16, for UnixODBC would take a statement in UTF-8 for
+        # Latin-1.
         link.raw.maxwrite = _MOST_AT_ONCE
-        link.raw.setencoding("utf-8", ctype=_SQL_CHAR)
         for number in (_SQL_CHAR, _SQL_WCHAR):
             link.raw.setdecoding(number, encoding="utf-8", ctype=_SQL_CHAR)
         ((link.number, mode),) = link.thd_own("select connection_id(), @@sql_mode")

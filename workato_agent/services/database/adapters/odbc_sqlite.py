@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from workato_tunnel.problems import Problem
 
@@ -18,6 +18,8 @@ from .odbc_errors import READ_ONLY, Meaning
 from .odbc_keys import Braces
 from .odbc_values import Placed
 from .sqlite_values import declared_type, parameter
+
+_SQL_CHAR: Final = 1
 
 
 def _text(data: bytes) -> str:
@@ -51,6 +53,8 @@ class Sqlite(Dbms):
         return "none"
 
     def thd_prepare(self, link: Link) -> None:
+        # In UTF-16 the driver takes a surrogate for the statement's end.
+        link.raw.setencoding("utf-8", ctype=_SQL_CHAR)
         # Only a statement that looks at the file shows whether it is a database.
         link.thd_own("select count(*) from sqlite_master")
         if link.policy.read_only:
