@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -10,12 +11,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.agent.test_files_jail import NOBODY, LocalCase, agreed, unprivileged
 from workato_agent.services.files.confinement import temporary_name
+from workato_agent.services.files.filesystem import BaseUnavailable
 from workato_agent.services.files.posix import LocalFilesystem
+
+
+def agreed_both(*_: object) -> None:
+    """An ``approve`` of two arguments that has nothing against it."""
 
 
 class PermissionTests(LocalCase):
@@ -73,27 +80,12 @@ class PermissionTests(LocalCase):
         self.assertEqual(stat.S_IMODE((self.base / "f").stat().st_mode), 0o640)
 
 
-class AtomicityTests(LocalCase):
-    def test_fault_at_any_system_call_leaves_old_or_new_and_nothing_else(self) -> None:
-        place = self.base / "f"
-        for fault in ("writev", "fsync", "rename", "link", "fstat", "stat"):
-            for old in (None, b"old"):
-                for moment in (1, 2, 3):
-                    place.unlink(missing_ok=True)
-                    if old is not None:
-                        place.write_bytes(old)
-                    self._fail(fault, moment)
-                    try:
-                        self.write((b"f",), b"new")
-                    except OSError as error:
-                        self.assertEqual(error.errno, errno.EIO)
-                    self.flush_patches()
-                    content = place.read_bytes() if place.exists() else None
-                    self.assertIn(content, (old, b"new"))
-                    names = [entry.name for entry in self.base.iterdir()]
-                    self.assertEqual(names, ["f"] if content is not None else [])
+class FaultCase(LocalCase):
+    """System calls that fail when a test says so."""
 
-    def _fail(self, name: str, moment: int) -> None:
+    @contextmanager
+    def failing(self, name: str, moment: int, number: int = errno.EIO) -> Iterator[None]:
+        """The call of that name fails the so-many-th time; later it works."""
         real = getattr(os, name)
         count = 0
 
@@ -101,16 +93,63 @@ class AtomicityTests(LocalCase):
             nonlocal count
             count += 1
             if count == moment:
-                raise OSError(errno.EIO, "Input/output error")
+                raise OSError(number, os.strerror(number))
             return real(*args, **kwargs)
 
-        self.patches = [(name, real)]
         setattr(os, name, failing)
-        self.addCleanup(setattr, os, name, real)
-
-    def flush_patches(self) -> None:
-        for name, real in self.patches:
+        try:
+            yield
+        finally:
             setattr(os, name, real)
+
+
+class AtomicityTests(FaultCase):
+    def test_fault_at_any_system_call_leaves_old_or_new_and_nothing_else(self) -> None:
+        place = self.base / "f"
+        for fault in ("writev", "fsync", "rename", "link", "fstat", "stat", "fchmod", "unlink"):
+            for old in (None, b"old"):
+                for moment in (1, 2, 3, 4):
+                    for left in self.base.iterdir():
+                        left.unlink()
+                    if old is not None:
+                        place.write_bytes(old)
+                    with self.failing(fault, moment), contextlib.suppress(OSError, BaseUnavailable):
+                        self.write((b"f",), b"new")
+                    content = place.read_bytes() if place.exists() else None
+                    self.assertIn(content, (old, b"new"))
+                    names = [entry.name for entry in self.base.iterdir()]
+                    if fault != "unlink":  # what can't be removed stays, and is hidden
+                        self.assertEqual(names, ["f"] if content is not None else [])
+
+    def test_fault_in_an_append_leaves_the_old_or_the_longer_file(self) -> None:
+        place = self.base / "f"
+        for fault in ("write", "fsync", "fstat", "open", "stat"):
+            for old in (None, b"old"):
+                for moment in (1, 2, 3, 4):
+                    place.unlink(missing_ok=True)
+                    if old is not None:
+                        place.write_bytes(old)
+                    with self.failing(fault, moment), contextlib.suppress(OSError, BaseUnavailable):
+                        self.filesystem.append((b"f",), lambda _: [b"+new", b"+more"], agreed_both)
+                    content = place.read_bytes() if place.exists() else None
+                    self.assertIn(content, (old, (old or b"") + b"+new+more"), (fault, moment))
+
+    def test_fault_in_a_move_leaves_the_content_in_one_place_or_both(self) -> None:
+        source, target = self.base / "f", self.base / "t"
+        for fault in ("rename", "link", "unlink", "fsync", "stat", "open"):
+            for old in (None, b"old"):
+                for moment in (1, 2, 3, 4):
+                    for left in self.base.iterdir():
+                        left.unlink()
+                    source.write_bytes(b"moved")
+                    if old is not None:
+                        target.write_bytes(old)
+                    with self.failing(fault, moment), contextlib.suppress(OSError, BaseUnavailable):
+                        self.filesystem.move((b"f",), (b"t",), agreed_both)
+                    there = target.read_bytes() if target.exists() else None
+                    self.assertIn(there, (old, b"moved"), (fault, moment))
+                    if there == old:
+                        self.assertEqual(source.read_bytes(), b"moved")
 
     def test_file_system_without_hard_links_renames(self) -> None:
         def no_links(*_: object, **__: object) -> None:

@@ -15,6 +15,7 @@ from workato_agent.services.files.filesystem import (
     Kind,
     LeavesBase,
     NotRegular,
+    OffsetBeyond,
     OpenFile,
     Stopped,
 )
@@ -126,6 +127,48 @@ class Contract(Tree):
         self.assertEqual(self.content("d/f"), b"content")
         self.filesystem.remove_tree(n("d/f"), agreed, Event())
         self.gone("d/f")
+
+    # files written in several calls
+
+    def test_a_file_written_in_parts_shows_when_it_is_committed(self) -> None:
+        self.file("a", b"old")
+        kept = self.filesystem.resume_file(n("a"), b"key", 0)
+        kept.write([b"one ", b"two"])
+        self.assertEqual(kept.keep(), 7)
+        self.assertEqual(kept.keep(), 0)
+        self.assertEqual(self.filesystem.kept_size(n("a"), b"key"), 7)
+        self.assertEqual(self.content("a"), b"old")
+        kept = self.filesystem.resume_file(n("a"), b"key", 4)
+        kept.write([b"more"])
+        self.assertEqual(kept.read(2, 100), b"e more")
+        self.assertRaises(Refused, kept.commit, refuse)
+        kept.keep()
+        kept = self.filesystem.resume_file(n("a"), b"key", 8)
+        facts, new = kept.commit(agreed)
+        kept.keep()
+        self.assertEqual((facts.size, new, self.content("a")), (8, False, b"one more"))
+        self.fails(errno.ENOENT, self.filesystem.kept_size, n("a"), b"key")
+
+    def test_what_was_not_begun_is_not_gone_on_with(self) -> None:
+        error = self.assertRaises(OffsetBeyond, self.filesystem.resume_file, n("a"), b"key", 3)
+        self.assertEqual(error.size, 0)
+        self.fails(errno.ENOENT, self.filesystem.drop_kept, n("a"), b"key")
+        self.filesystem.resume_file(n("a"), b"key", 0).keep()
+        self.filesystem.drop_kept(n("a"), b"key")
+        self.fails(errno.ENOENT, self.filesystem.kept_size, n("a"), b"key")
+        kept = self.filesystem.resume_file(n("a"), b"key", 0)
+        kept.discard()
+        self.fails(errno.ENOENT, self.filesystem.kept_size, n("a"), b"key")
+
+    def test_only_files_are_written_in_parts_and_none_outside(self) -> None:
+        self.folder("d")
+        self.link("out", b"../../x")
+        resume = self.filesystem.resume_file
+        self.fails(errno.EISDIR, resume, n("d"), b"key", 0)
+        self.fails(errno.EISDIR, resume, (), b"key", 0)
+        self.fails(errno.ENOENT, resume, n("no/a"), b"key", 0)
+        self.assertRaises(LeavesBase, resume, n("out"), b"key", 0)
+        self.assertRaises(LeavesBase, self.filesystem.kept_size, n("out"), b"key")
 
     # appends
 

@@ -26,6 +26,7 @@ from .filesystem import (
     Facts,
     Filesystem,
     Found,
+    KeptFile,
     Kind,
     LeavesBase,
     PendingFile,
@@ -115,6 +116,30 @@ class Access:
                 if not allowed:
                     pending.discard()
         return pending
+
+    def thd_resume(self, path: Names, key: bytes, offset: int, conditions: Conditions) -> KeptFile:
+        """Go on with an upload, or begin one that can be resumed."""
+        with problems_at(path, "writing", self._base):
+            kept = self.filesystem.resume_file(path, key, offset)
+            allowed = False
+            try:
+                self.approve(kept.names, Kind.FILE)
+                check_unchanged(path, conditions, kept.existing)
+                allowed = True
+            finally:
+                if not allowed:
+                    kept.keep()
+        return kept
+
+    def thd_kept_size(self, path: Names, key: bytes) -> int:
+        """How many bytes of an upload have arrived."""
+        with problems_at(path, "the upload to", self._base):
+            return self.filesystem.kept_size(path, key)
+
+    def thd_drop_kept(self, path: Names, key: bytes) -> None:
+        """Give an upload up."""
+        with problems_at(path, "the upload to", self._base):
+            self.filesystem.drop_kept(path, key)
 
     def thd_remove(self, path: Names, conditions: Conditions) -> None:
         """Remove a file, an empty folder or a link."""

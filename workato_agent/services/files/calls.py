@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl, quote
@@ -22,12 +23,17 @@ MAX_LIMIT: Final = 10_000
 _MAX_PARAMETERS: Final = 20
 MAX_CHANGE: Final = 4 * MAX_PATH
 
+_UPLOAD: Final = re.compile(r"[A-Za-z0-9._~-]{1,100}")
+
 _OPERATIONS: Final = {
     ("", "GET"): "test",
     ("", "HEAD"): "test",
     ("content", "GET"): "read",
     ("content", "HEAD"): "read",
     ("content", "PUT"): "write",
+    ("uploads", "GET"): "write",
+    ("uploads", "HEAD"): "write",
+    ("uploads", "DELETE"): "write",
     ("content", "DELETE"): "delete",
     ("list", "GET"): "list",
     ("list", "HEAD"): "list",
@@ -50,9 +56,9 @@ def operation_of(method: str, path: str) -> str:
         raise Problem(
             "operation_not_found",
             f"files have no {method} {resource[:100]!r}",
-            hint="There are GET, HEAD, PUT and DELETE content/{path}, GET list/{path}, "
-            "GET stat/{path}, POST append/{path}, csv/{path}, folders/{path}, move and copy, "
-            "and GET without a path to test the profile.",
+            hint="There are GET, HEAD, PUT and DELETE content/{path}, GET and DELETE "
+            "uploads/{path}, GET list/{path}, GET stat/{path}, POST append/{path}, csv/{path}, "
+            "folders/{path}, move and copy, and GET without a path to test the profile.",
         )
     return operation
 
@@ -127,6 +133,43 @@ class Change:
             encoded = text if decoded.encoded else quote(text, errors="surrogatepass")
             paths.append(names_of(encoded, trailing_slash=True, windows=windows))
         return cls(paths[0], paths[1], decoded.overwrite)
+
+
+@frozen
+class PartParameters:
+    """The query of a PUT whose body is a part of the file.
+
+    :ivar upload: what the caller calls the upload; empty when it has only one to that path.
+    :ivar complete: whether the file ends with this part.
+    """
+
+    offset: int
+    upload: str
+    complete: bool
+
+    @classmethod
+    def of(cls, request: Request) -> PartParameters | None:
+        """None for a PUT of the whole file. Raises Problem ``bad_request``."""
+        given = parameters_of(request, "offset", "upload", "complete")
+        if not given:
+            return None
+        text = given.get("offset")
+        if text is None or not (text.isascii() and text.isdigit() and len(text) <= 18):
+            raise _bad("offset", "offset is the number of bytes that have arrived, 0 at first")
+        complete = "complete" not in given or boolean(given, "complete")
+        return cls(int(text), _upload(given), complete)
+
+
+def upload_of(request: Request) -> str:
+    """What the caller of ``uploads`` calls its upload. Raises Problem ``bad_request``."""
+    return _upload(parameters_of(request, "upload"))
+
+
+def _upload(given: Mapping[str, str]) -> str:
+    name = given.get("upload", "")
+    if "upload" in given and not _UPLOAD.fullmatch(name):
+        raise _bad("upload", "upload is a name of 1 to 100 letters, digits, '.', '_', '~' and '-'")
+    return name
 
 
 @frozen

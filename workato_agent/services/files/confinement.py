@@ -7,6 +7,7 @@ be a path at all is refused.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from typing import Final
@@ -23,7 +24,8 @@ MAX_PATH: Final = 16 * 1024
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _SHOWN: Final = 300
 _TEMPORARY_PREFIX: Final = b".onprem-"
-_TEMPORARY: Final = re.compile(rb"\.onprem-[0-9a-f]{32}\.part")
+_KEPT_SUFFIX: Final = b".upload"
+_TEMPORARY: Final = re.compile(rb"\.onprem-[0-9a-f]{32}\.(part|upload)")
 
 
 def names_of(encoded: str, *, trailing_slash: bool = False, windows: bool = False) -> Names:
@@ -105,6 +107,18 @@ def temporary_name() -> bytes:
     return _TEMPORARY_PREFIX + secrets.token_hex(16).encode() + b".part"
 
 
+def kept_name(key: bytes, names: Names) -> bytes:
+    """The hidden name of an upload that outlives its calls: the same for the same key and path."""
+    place = b"".join(b"%d:%b" % (len(part), part) for part in (key, *names))
+    digest = hashlib.sha256(place).hexdigest()[:32]
+    return _TEMPORARY_PREFIX + digest.encode() + _KEPT_SUFFIX
+
+
 def is_temporary(name: bytes) -> bool:
-    """Whether a name is one of :func:`temporary_name`'s."""
+    """Whether a name is one of :func:`temporary_name`'s or :func:`kept_name`'s."""
     return name.startswith(_TEMPORARY_PREFIX) and _TEMPORARY.fullmatch(name) is not None
+
+
+def is_kept(name: bytes) -> bool:
+    """Whether a name is one of :func:`kept_name`'s."""
+    return is_temporary(name) and name.endswith(_KEPT_SUFFIX)

@@ -13,7 +13,7 @@ from attrs import frozen
 from workato_tunnel.problems import Problem
 
 from .confinement import Names, shown
-from .filesystem import BaseUnavailable, LeavesBase, NotRegular
+from .filesystem import BaseUnavailable, LeavesBase, NotRegular, OffsetBeyond, TooManyKept
 
 
 @frozen
@@ -135,6 +135,21 @@ def problems_at(path: Names, doing: str, base: str) -> Iterator[None]:
             "conflict",
             f"{doing} {shown(path)}: it is no regular file but a FIFO, a socket or a device",
             hint="Only files and folders are served.",
+        ) from error
+    except OffsetBeyond as error:
+        raise Problem(
+            "conflict",
+            f"{doing} {shown(path)}: {error.size} bytes of this upload have arrived",
+            hint="Go on at 'offset', or begin anew with offset=0.",
+            extra={"offset": error.size},
+        ) from error
+    except TooManyKept as error:
+        raise Problem(
+            "overloaded",
+            f"{doing} {shown(path)}: too many uploads of this profile are unfinished",
+            hint="Finish or DELETE uploads/{path} those that are given up; "
+            "the rest is removed a day after the last byte.",
+            retry_after=60,
         ) from error
     except OSError as error:
         raise problem_of(error, path, doing) from error

@@ -40,6 +40,21 @@ class Stopped(Exception):
     """The caller no longer wants what was under way; a part of it may have been done."""
 
 
+class OffsetBeyond(Exception):
+    """An upload is to go on behind what has arrived of it.
+
+    :ivar size: what has arrived, in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(str(size))
+        self.size = size
+
+
+class TooManyKept(Exception):
+    """More uploads would be kept for their callers to go on with than one profile may keep."""
+
+
 class BaseUnavailable(Exception):
     """The base folder itself can't be opened.
 
@@ -160,6 +175,21 @@ class PendingFile(Protocol):
         ...
 
 
+class KeptFile(PendingFile, Protocol):
+    """One that can be written in several calls. ``keep`` ends a call without ending the file."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """What has been written, by earlier calls too; empty at the end, else at least a byte."""
+        ...
+
+    def keep(self) -> int:
+        """Make what has been written durable and leave it for a later call; its size.
+
+        After ``commit``, ``discard`` or ``keep`` it does nothing.
+        """
+        ...
+
+
 class Filesystem(Protocol):
     """A tree of files below a base. May be used by several threads at once."""
 
@@ -181,6 +211,28 @@ class Filesystem(Protocol):
 
     def begin_file(self, path: Names) -> PendingFile:
         """Begin a file, new or instead of the one there. Its folder must exist."""
+        ...
+
+    def resume_file(self, path: Names, key: bytes, offset: int) -> KeptFile:
+        """Go on with a file that was begun with the same key, or begin it (``offset`` 0).
+
+        :param offset: what has arrived behind it is dropped.
+
+        Raises :class:`OffsetBeyond`, :class:`TooManyKept`; ``EBUSY`` where another process is
+        writing it.
+        """
+        ...
+
+    def kept_size(self, path: Names, key: bytes) -> int:
+        """What has arrived, durably, of a file that can be resumed; ``ENOENT`` for none."""
+        ...
+
+    def drop_kept(self, path: Names, key: bytes) -> None:
+        """Remove a file that could be resumed; ``ENOENT`` for none."""
+        ...
+
+    def expire_kept(self) -> None:
+        """Remove those files that could be resumed and that nothing came to for a day."""
         ...
 
     def remove(self, path: Names, approve: Callable[[Found], None]) -> None:

@@ -17,10 +17,21 @@ from typing import Final
 from attrs import define, field
 
 from .confinement import Names
-from .filesystem import BaseFacts, Facts, Found, Kind, LeavesBase, NotRegular, OpenFile
+from .filesystem import (
+    BaseFacts,
+    Facts,
+    Found,
+    Kind,
+    LeavesBase,
+    NotRegular,
+    OffsetBeyond,
+    OpenFile,
+    TooManyKept,
+)
 
 _MAX_NAME: Final = 255
 _MAX_LINKS: Final = 40
+MAX_KEPT: Final = 256
 _START: Final = 1_700_000_000_000_000_000
 _TICK: Final = 1_000_000_000
 
@@ -69,6 +80,7 @@ class InMemoryFilesystem:
         self._clock = itertools.count(_START, _TICK)
         self._turn = threading.RLock()
         self._root = self._node(Kind.FOLDER)
+        self._kept: dict[tuple[bytes, Names], bytearray] = {}
 
     def add(self, path: Names, kind: Kind, value: bytes = b"") -> None:
         """Put something in place as if from outside: ``value`` is a content or a link's target."""
@@ -121,6 +133,42 @@ class InMemoryFilesystem:
             if spot.node is not None:
                 _require_file(spot.node)
             return MemoryPendingFile(self, spot)
+
+    def resume_file(self, path: Names, key: bytes, offset: int) -> MemoryKeptFile:
+        """Go on with a file."""
+        with self._turn:
+            spot = self._spot(path)
+            if spot.node is not None:
+                _require_file(spot.node)
+            content = self._kept.get((key, spot.names), bytearray())
+            if offset > len(content):
+                raise OffsetBeyond(len(content))
+            if (key, spot.names) not in self._kept and len(self._kept) >= MAX_KEPT:
+                raise TooManyKept
+            self._kept[key, spot.names] = content
+            del content[offset:]
+
+            def forget() -> None:
+                self._kept.pop((key, spot.names), None)
+
+            return MemoryKeptFile(self, spot, content, forget)
+
+    def kept_size(self, path: Names, key: bytes) -> int:
+        """What has arrived of an upload."""
+        with self._turn:
+            content = self._kept.get((key, self._spot(path).names))
+            if content is None:
+                raise _failure(errno.ENOENT)
+            return len(content)
+
+    def drop_kept(self, path: Names, key: bytes) -> None:
+        """Remove an upload."""
+        with self._turn:
+            if self._kept.pop((key, self._spot(path).names), None) is None:
+                raise _failure(errno.ENOENT)
+
+    def expire_kept(self) -> None:
+        """Time stands still here while nothing changes."""
 
     def remove(self, path: Names, approve: Callable[[Found], None]) -> None:
         """Remove a file, an empty folder or a link."""
@@ -353,3 +401,43 @@ class MemoryPendingFile:
     def discard(self) -> None:
         """Nothing to remove."""
         self._content.clear()
+
+
+class MemoryKeptFile(MemoryPendingFile):
+    """A file being written in several calls."""
+
+    def __init__(
+        self,
+        filesystem: InMemoryFilesystem,
+        spot: _Spot,
+        content: bytearray,
+        forget: Callable[[], None],
+    ) -> None:
+        super().__init__(filesystem, spot)
+        self._content = content
+        self._forget = forget
+        self._open = True
+
+    def read(self, offset: int, size: int) -> bytes:
+        """What has been written."""
+        return bytes(self._content[offset : offset + size])
+
+    def keep(self) -> int:
+        """Leave it."""
+        if not self._open:
+            return 0
+        self._open = False
+        return len(self._content)
+
+    def commit(self, approve: Callable[[Facts | None], None]) -> tuple[Facts, bool]:
+        """Put it in its place."""
+        written = super().commit(approve)
+        self._open = False
+        self._forget()
+        return written
+
+    def discard(self) -> None:
+        """Remove it, unless it has found its place or is left."""
+        if self._open:
+            self._open = False
+            self._forget()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Final
@@ -27,9 +26,11 @@ from .filesystem import (
     OpenFile,
     OpenFolder,
 )
-from .leftovers import create_temporary, remove_below
-from .posix_changes import facts_of, link_into, remove_folder, require_file, sync_folder
-from .walk import FOLDER, NO_FOLLOW, SWAPPED, Jail, Place
+from .kept import KeptUploads
+from .leftovers import remove_below
+from .posix_changes import facts_of, remove_folder, require_file, sync_folder
+from .posix_pending import LocalKeptFile, LocalPendingFile
+from .walk import FOLDER, NO_FOLLOW, SWAPPED, Jail
 
 _READ: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | NO_FOLLOW
 _RETRIES: Final = 8
@@ -37,7 +38,6 @@ _RETRIES: Final = 8
 
 _ENCODING: Final = sys.getfilesystemencoding()
 _ERRORS: Final = sys.getfilesystemencodeerrors()
-_MAX_VECTOR: Final = 1024
 _SEQUENTIAL_FROM: Final = 1024 * 1024
 
 
@@ -49,6 +49,7 @@ class LocalFilesystem:
         # Between looking at a file and replacing it no other call of ours may come.
         self._turn = threading.Lock()
         self._search: Generator[None] | None = None
+        self._kept = KeptUploads(self._jail)
 
     def check(self) -> BaseFacts:
         """Look at the base. Raises BaseUnavailable."""
@@ -103,6 +104,33 @@ class LocalFilesystem:
             place.close()
             raise
 
+    def resume_file(self, path: Names, key: bytes, offset: int) -> LocalKeptFile:
+        """Go on with a hidden file beside the one that it is to become."""
+        place = self._jail.place(path)
+        try:
+            name = self._kept.admit(place, key)
+            forget = partial(self._kept.forget, name)
+            kept = LocalKeptFile(place, self._turn, name, offset, forget)
+            self._kept.add(place.names[:-1], name)
+        except BaseException:
+            place.close()
+            raise
+        return kept
+
+    def kept_size(self, path: Names, key: bytes) -> int:
+        """What has arrived of an upload, made durable."""
+        with self._jail.place(path) as place:
+            return self._kept.size(place, key)
+
+    def drop_kept(self, path: Names, key: bytes) -> None:
+        """Remove an upload that is kept."""
+        with self._jail.place(path) as place:
+            self._kept.drop(place, key)
+
+    def expire_kept(self) -> None:
+        """Remove the uploads that nothing came to for a day."""
+        self._kept.expire()
+
     def remove(self, path: Names, approve: Callable[[Found], None]) -> None:
         """Remove a file, an empty folder or a link."""
         with self._jail.place(path, follow=False) as place:
@@ -156,7 +184,7 @@ class LocalFilesystem:
         """Search the whole tree, some time at a time. Raises BaseUnavailable."""
         end = time.monotonic() + seconds
         if self._search is None:
-            self._search = remove_below(self._jail)
+            self._search = remove_below(self._jail, self._kept.add)
         for _ in self._search:
             if time.monotonic() > end:
                 return False
@@ -239,96 +267,3 @@ class LocalFolder:
         if self._folder >= 0:
             folder, self._folder = self._folder, -1
             os.close(folder)
-
-
-class LocalPendingFile:
-    """A hidden file beside its place. Takes over the place and closes it."""
-
-    def __init__(self, place: Place, turn: threading.Lock) -> None:
-        self.names = place.names
-        self._place = place
-        self._turn = turn
-        self._mode = 0o666  # less the umask; a file that is replaced hands on its own
-        self._owner = (-1, -1)
-        self.existing = self._look()
-        self._name, self._file = create_temporary(place.folder, self._mode)
-        self._hidden = True
-        try:
-            if self.existing is not None:
-                self._take_over()
-        except BaseException:
-            self.discard()
-            raise
-
-    def write(self, blocks: Sequence[bytes]) -> None:
-        """Append all of them."""
-        for first in range(0, len(blocks), _MAX_VECTOR):
-            self._write_some(blocks[first : first + _MAX_VECTOR])
-
-    def _write_some(self, blocks: Sequence[bytes]) -> None:
-        written = os.writev(self._file, blocks)
-        if written == sum(map(len, blocks)):
-            return
-        rest = memoryview(b"".join(blocks))[written:]
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
-
-    def commit(self, approve: Callable[[Facts | None], None]) -> tuple[Facts, bool]:
-        """Sync, put in place, sync the folder."""
-        os.fsync(self._file)
-        with self._turn:
-            existing = self._look()
-            approve(existing)
-            if existing is not None or not link_into(self._place.folder, self._name, self._place):
-                existing = self._look()
-                approve(existing)
-                self._rename()
-        self._hidden = False
-        facts = facts_of(os.fstat(self._file))
-        sync_folder(self._place, self._file)
-        self._close()
-        return facts, existing is None
-
-    def discard(self) -> None:
-        """Remove the hidden file, unless it has found its place."""
-        if self._file < 0:
-            return
-        try:
-            if self._hidden:
-                # Gone already where somebody has removed the folder with all that was in it.
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._name, dir_fd=self._place.folder)
-        finally:
-            self._close()
-
-    def _look(self) -> Facts | None:
-        """What is in the place now, and that it may be replaced."""
-        place = self._place
-        try:
-            status = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        facts = facts_of(status)
-        require_file(facts)
-        if not os.access(place.name, os.W_OK, dir_fd=place.folder, effective_ids=True):
-            raise PermissionError(errno.EACCES, "the file is not writable")
-        self._mode = stat.S_IMODE(status.st_mode) & 0o777
-        self._owner = (status.st_uid, status.st_gid)
-        return facts
-
-    def _take_over(self) -> None:
-        """Give the new file the mode of the one it replaces and, where we may, its owner."""
-        status = os.fstat(self._file)
-        if (status.st_uid, status.st_gid) != self._owner:
-            with contextlib.suppress(PermissionError):
-                os.fchown(self._file, *self._owner)
-        os.fchmod(self._file, self._mode)
-
-    def _rename(self) -> None:
-        folder = self._place.folder
-        os.rename(self._name, self._place.name, src_dir_fd=folder, dst_dir_fd=folder)
-
-    def _close(self) -> None:
-        file, self._file = self._file, -1
-        os.close(file)
-        self._place.close()

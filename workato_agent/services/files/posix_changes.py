@@ -210,7 +210,7 @@ def append(
         flags = _APPEND | os.O_CREAT | os.O_EXCL
         file = os.open(place.name, flags, _FILE_MODE, dir_fd=place.folder)
     whole = False
-    before = 0
+    before: int | None = None
     try:
         status = os.fstat(file)
         require_file(facts_of(status))
@@ -229,10 +229,10 @@ def append(
         whole = True
     finally:
         try:
-            if not whole:
+            if not whole and before is not None:
                 os.ftruncate(file, before)
-                if new:
-                    os.unlink(place.name, dir_fd=place.folder)
+            if not whole and new:
+                os.unlink(place.name, dir_fd=place.folder)
         finally:
             os.close(file)
     if new:

@@ -32,7 +32,6 @@ from .calls import (
     Change,
     ListParameters,
     boolean,
-    content_length,
     operation_of,
     parameters_of,
     path_of,
@@ -42,19 +41,23 @@ from .changing import Changing
 from .conditions import Conditions, Verdict
 from .confinement import Names
 from .csvrows import MAX_BODY, composed, decode_row
-from .filesystem import BaseUnavailable, Facts, Filesystem, Kind, PendingFile
+from .filesystem import BaseUnavailable, Facts, Filesystem, Kind
 from .reading import FileBody
 from .selection import Ask, Selection
 from .settings import OPERATIONS, FilesSettings
 from .threads import ThreadPool, Threads
 from .transfers import Transfers
-from .writing import ExpectedDigest, Upload, expected_digest, too_large
+from .uploads import Uploads
+from .writing import expected_digest
 
 log = Logger()
 
 WINDOWS: Final = os.name == "nt"
 SEARCH_SECONDS: Final = 0.25
 """For how long at a time leftovers are searched; the first call waits for one such portion."""
+
+EXPIRE_EVERY: Final = 3600.0
+"""Seconds between two looks at the uploads that are kept, whether one is too old."""
 
 
 class FilesService:
@@ -91,6 +94,10 @@ class FilesService:
         self._threads = Threads(reactor, pool)
         self._transfers = Transfers()
         self._now = now
+        self._uploads = Uploads(
+            self._access, self._threads, self._transfers, settings.policy.max_bytes, now
+        )
+        self._expire_at = now() + EXPIRE_EVERY
         self._closing = False
         # Else nothing of ours can lie there.
         self._searched = not {"write", "copy"} & set(self.operations)
@@ -106,6 +113,9 @@ class FilesService:
         path = path_of(request, windows=WINDOWS)
         if not self._searched:
             await self._begin_search()
+        if self._now() >= self._expire_at:
+            self._expire_at = self._now() + EXPIRE_EVERY
+            await self._threads.run(self._filesystem.expire_kept)
         if operation == "list":
             return await self._list(request, path)
         if operation == "read":
@@ -193,52 +203,23 @@ class FilesService:
         return Response(status, headers, body)
 
     async def _write(self, request: Request, path: Names) -> Response:
-        parameters_of(request)
         require_name(path, "written")
-        refuse_partial(request)
-        conditions = Conditions.of(request.headers)
-        digest = expected_digest(request.header("content-digest"))
-        length = content_length(request)
+        if request.method == "PUT":
+            return await self._uploads.put(request, path)
         self._access.approve(path, Kind.FILE)
-        limit = self._settings.policy.max_bytes
-        if limit is not None and length is not None and length > limit:
-            raise too_large(limit)
-
-        def approve(existing: Facts | None) -> None:
-            check_unchanged(path, conditions, existing)
-
-        beginning = self._threads.start(self._access.thd_begin, path, conditions)
-        pending = await self._threads.acquire(_discard, beginning)
-        upload = self._upload(pending, path, length, digest, approve)
-        facts, new = await upload.receive(request.body)
-        fields = validator_fields(facts.validators, self._now())
-        return Response(201, (*fields, ("content-length", "0"))) if new else Response(204, fields)
-
-    def _upload(
-        self,
-        pending: PendingFile,
-        path: Names,
-        length: int | None,
-        digest: ExpectedDigest | None,
-        approve: Callable[[Facts | None], None],
-    ) -> Upload:
-        limit = self._settings.policy.max_bytes
-        return Upload(self._threads, self._transfers, pending, path, length, limit, digest, approve)
+        if request.method == "DELETE":
+            return await self._uploads.drop(request, path)
+        return await self._uploads.size(request, path)
 
     async def _append(self, request: Request, path: Names) -> Response:
         parameters_of(request)
         require_name(path, "appended to")
         refuse_partial(request)
         conditions = Conditions.of(request.headers)
-        digest = expected_digest(request.header("content-digest"))
-        length = content_length(request)
         self._access.approve(path, Kind.FILE)
-
-        def approve(existing: Facts | None) -> None:
-            check_unchanged(path, conditions, existing)
-
+        digest = expected_digest(request.header("content-digest"))
         pending = PendingAppend(self._changing, path)
-        upload = self._upload(pending, path, length, digest, approve)
+        upload = self._uploads.receiving(pending, path, request, conditions, digest)
         return self._changed(request, path, *await upload.receive(request.body))
 
     async def _csv(self, request: Request, path: Names) -> Response:
@@ -331,7 +312,3 @@ def require_name(path: Names, done: str) -> None:
             hint="Name a file: content/{path}.",
             extra={"field": "path"},
         )
-
-
-def _discard(pending: PendingFile) -> None:
-    pending.discard()

@@ -9,7 +9,7 @@ import hmac
 import re
 from collections.abc import Callable, Sequence
 from threading import Event
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from attrs import define, field
 from twisted.logger import Logger
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 log = Logger()
+
+F = TypeVar("F", bound=PendingFile)
+T = TypeVar("T")
 
 MAX_CHUNKS: Final = 1024
 _ALGORITHMS: Final = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512}
@@ -94,69 +97,77 @@ class Abandoned(Exception):
 
 
 @define
-class Upload:
+class Receiving(Generic[F, T]):
     """Takes a body into a pending file, one block being written while the next is gathered.
 
     :ivar length: Content-Length, where the caller sent one.
-    :ivar limit: the policy's ``max_bytes``.
+    :ivar limit: how many bytes the policy's ``max_bytes`` leaves for this body.
     :ivar approve: the last word before the file takes its place (``PendingFile.commit``).
     """
 
     threads: Threads
     transfers: Transfers
-    pending: PendingFile
+    pending: F
     path: Names
     length: int | None
     limit: int | None
     digest: ExpectedDigest | None
     approve: Callable[[Facts | None], None]
+    stop: Event = field(factory=Event)
+    rest: list[bytes] = field(factory=list)
     _writing: ThreadCall[None] | None = None
-    _stop: Event = field(factory=Event)
 
-    async def receive(self, body: Body) -> tuple[Facts, bool]:
-        """Write the whole body and put the file in its place: its facts, and whether it is new.
+    async def receive(self, body: Body) -> T:
+        """Write the whole body and do with it what :meth:`thd_finish` does.
 
-        Whatever ends it early (the caller leaves, a cancel, an error) leaves nothing behind.
+        Whatever ends it early (the caller leaves, a cancel, an error) ends in :meth:`thd_abandon`.
         """
         self.transfers.begin()
-        committed = False
+        finished = False
         try:
-            chunks = await self._gather(body)
-            call = self.threads.start_stoppable(self._stop, self.thd_finish, chunks)
-            written = await call.result()
-            committed = True
-            return written
+            await self._gather(body)
+            call = self.threads.start_stoppable(self.stop, self.thd_finish)
+            result = await call.result()
+            finished = True
+            return result
         finally:
             self.transfers.end()
-            if not committed:
-                await self._discard()
+            if not finished:
+                await self._abandon()
 
-    async def _discard(self) -> None:
+    def thd_finish(self) -> T:
+        """Write the rest, and end what has arrived whole."""
+        raise NotImplementedError
+
+    def thd_abandon(self) -> None:
+        """End what did not arrive whole."""
+        raise NotImplementedError
+
+    async def _abandon(self) -> None:
         if self._writing is not None:
             await self._writing.ended()
-        call = self.threads.start(self.pending.discard)
+        call = self.threads.start(self.thd_abandon)
         await call.ended()
         if call.failure is not None:
             log.failure(
-                "the temporary file beside {path} could not be removed",
+                "the upload to {path} did not end as it should have",
                 failure=call.failure,
                 path=shown(self.path),
             )
 
-    async def _gather(self, body: Body) -> list[bytes]:
-        """Write all but the rest, which is returned."""
-        chunks: list[bytes] = []
+    async def _gather(self, body: Body) -> None:
+        """Write all but the rest."""
         gathered = total = 0
         async for chunk in body:
-            total += len(chunk)
-            if self.limit is not None and total > self.limit:
+            if self.limit is not None and total + len(chunk) > self.limit:
                 raise too_large(self.limit)
-            chunks.append(chunk)
+            total += len(chunk)
+            self.rest.append(chunk)
             gathered += len(chunk)
-            if gathered >= self.transfers.block() or len(chunks) == MAX_CHUNKS:
+            if gathered >= self.transfers.block() or len(self.rest) == MAX_CHUNKS:
                 await self._written()
-                self._writing = self.threads.start(self.thd_write, chunks)
-                chunks, gathered = [], 0
+                self._writing = self.threads.start(self.thd_write, self.rest)
+                self.rest, gathered = [], 0
         if self.length is not None and total != self.length:
             raise Problem(
                 "bad_request",
@@ -165,7 +176,6 @@ class Upload:
                 hint="Send the whole body.",
             )
         await self._written()
-        return chunks
 
     async def _written(self) -> None:
         if self._writing is not None:
@@ -181,21 +191,33 @@ class Upload:
         except OSError as error:
             raise problem_of(error, self.path, "writing") from error
 
-    def thd_finish(self, chunks: Sequence[bytes]) -> tuple[Facts, bool]:
-        """Append the rest, check and commit."""
-        if chunks:
-            self.thd_write(chunks)
-        if self.digest is not None:
-            self.digest.check()
+    def thd_commit(self) -> tuple[Facts, bool]:
+        """Put the file in its place."""
         try:
             return self.pending.commit(self._last_word)
         except OSError as error:
             raise problem_of(error, self.path, "writing") from error
 
     def _last_word(self, existing: Facts | None) -> None:
-        if self._stop.is_set():
+        if self.stop.is_set():
             raise Abandoned
         self.approve(existing)
+
+
+class Upload(Receiving[PendingFile, tuple[Facts, bool]]):
+    """A whole body for a file: it takes its place, or nothing is left."""
+
+    def thd_finish(self) -> tuple[Facts, bool]:
+        """Append the rest, check and commit: what is there then, and whether it is new."""
+        if self.rest:
+            self.thd_write(self.rest)
+        if self.digest is not None:
+            self.digest.check()
+        return self.thd_commit()
+
+    def thd_abandon(self) -> None:
+        """Remove the temporary file."""
+        self.pending.discard()
 
 
 def too_large(limit: int) -> Problem:
