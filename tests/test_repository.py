@@ -64,7 +64,8 @@ class InstallationTests(SynchronousTestCase):
         zipfile.ZipFile(wheel).extractall(installed)
         packages = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
         self.assertEqual(
-            packages, {"twisted", "workato_agent", "workato_gateway", "workato_tunnel"}
+            packages,
+            {"twisted", "workato_agent", "workato_client", "workato_gateway", "workato_tunnel"},
         )
         # Twisted's own package: an __init__.py of ours would hide Twisted itself.
         self.assertEqual([], list((installed / "twisted").rglob("__init__.py")))

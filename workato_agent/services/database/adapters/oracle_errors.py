@@ -120,8 +120,8 @@ _CONNECT: Final[tuple[tuple[str, str, str], ...]] = (
         ),
         "target_tls_failed",
         (
-            "the server's certificate must come from ssl_ca, be in date and name the profile's host; "
-            "the port must be the listener's for TCPS"
+            "the server's certificate must come from ssl_ca, be in date and name the profile's "
+            "host; the port must be the listener's for TCPS"
         ),
     ),
     (

@@ -46,8 +46,10 @@ _KINDS: Final[Mapping[str, ColumnType]] = {
 _REMEDIES: Final[Mapping[str, tuple[str, str]]] = {
     "TIMESTAMP_TZ": (
         "the driver can't read the zone of a TIMESTAMP WITH TIME ZONE",
-        "CAST(… AS TIMESTAMP WITH LOCAL TIME ZONE) keeps the moment, "
-        "TO_CHAR(…, 'YYYY-MM-DD\"T\"HH24:MI:SS.FFTZH:TZM') the zone too",
+        (
+            "CAST(… AS TIMESTAMP WITH LOCAL TIME ZONE) keeps the moment, "
+            "TO_CHAR(…, 'YYYY-MM-DD\"T\"HH24:MI:SS.FFTZH:TZM') the zone too"
+        ),
     ),
     "OBJECT": ("objects and collections can't be read", "select their attributes"),
     "CURSOR": (
