@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from threading import Event, Thread
 
+from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from workato_agent.services.database.adapters.odbc import OdbcDriver, dbms_of
+from workato_agent.services.database.adapters.odbc_dbms import Link
 from workato_agent.services.database.adapters.odbc_errors import diagnosis
 from workato_agent.services.database.adapters.odbc_keys import connection_string
 from workato_agent.services.database.adapters.sqlserver import keys
@@ -181,3 +184,57 @@ class Diagnoses(SynchronousTestCase):
             self.assertEqual((what.state, what.text), (state, words))
             if state != "23000":
                 self.assertEqual(what.native, native)
+
+
+@define(eq=False)
+class SlowCursor:
+    """A cursor whose cancelling takes as long as the test wants."""
+
+    cancelling: Event = field(factory=Event)
+    may_end: Event = field(factory=Event)
+
+    def cancel(self) -> None:
+        self.cancelling.set()
+        self.may_end.wait(10)
+
+
+class Cancelling(SynchronousTestCase):
+    """A driver manager that frees a statement while it is being cancelled ends the process."""
+
+    def setUp(self) -> None:
+        self.link = Link(None, lambda: None, DatabasePolicy())
+        self.cursor = SlowCursor()
+        self.link.thd_hold(self.cursor)
+
+    def test_a_cursor_is_let_go_only_when_its_cancelling_has_ended(self) -> None:
+        for cursor in (self.cursor, None):
+            self.link.thd_hold(self.cursor)
+            self.cursor.may_end.clear()
+            self.cursor.cancelling.clear()
+            stopping = Thread(target=self.link.thd_cancel)
+            stopping.start()
+            self.cursor.cancelling.wait(10)
+            let_go = Event()
+
+            def let_it_go(cursor: SlowCursor | None = cursor, let_go: Event = let_go) -> None:
+                self.link.thd_let_go(cursor)
+                let_go.set()
+
+            closing = Thread(target=let_it_go)
+            closing.start()
+            self.assertFalse(let_go.wait(0.05))
+            self.cursor.may_end.set()
+            stopping.join(10)
+            closing.join(10)
+            self.assertTrue(let_go.is_set())
+
+    def test_what_was_let_go_is_not_cancelled(self) -> None:
+        self.link.thd_let_go(self.cursor)
+        self.link.thd_cancel()
+        self.assertFalse(self.cursor.cancelling.is_set())
+
+    def test_the_next_cursor_is_not_let_go_with_the_last(self) -> None:
+        self.cursor.may_end.set()
+        self.link.thd_let_go(SlowCursor())
+        self.link.thd_cancel()
+        self.assertTrue(self.cursor.cancelling.is_set())

@@ -123,14 +123,12 @@ class OdbcCursor:
             self.out.update(zip((column.name for column in self.columns), rows[0], strict=True))
 
     def thd_close(self) -> None:
-        link = self._link
-        if link.cursor is self._raw:
-            link.cursor = None
         try:
             # An error of what comes later in a batch is only told when one gets there.
             while self._ended and self._raw.nextset():
                 pass
         finally:
+            self._link.thd_let_go(self._raw)
             self._raw.close()
 
 
@@ -246,6 +244,7 @@ class OdbcConnection:
             self._dbms.thd_stop(self._link)
 
     def thd_close(self) -> None:
+        self._link.thd_let_go()
         with suppress(*self.errors):
             self._dbms.thd_rollback(self._link)
         with suppress(*self.errors):
@@ -292,11 +291,11 @@ class OdbcConnection:
 
     def _thd_cursor(self) -> Any:
         cursor = self._link.raw.cursor()
-        self._link.cursor = cursor
+        self._link.thd_hold(cursor)
         return cursor
 
     def _drop(self, cursor: Any) -> None:
-        self._link.cursor = None
+        self._link.thd_let_go(cursor)
         with suppress(*self.errors):
             cursor.close()
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from threading import Lock
 from typing import Any, ClassVar, Final
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from workato_tunnel.problems import Problem
 
@@ -44,9 +45,31 @@ class Link:
     spoilt: bool = False
     lost: bool = False
     number: int = 0
-    cursor: Any = None
     in_transaction: bool = False
     pace: int = 1
+    _cursor: Any = None
+    _cancelling: Lock = field(factory=Lock)
+
+    def thd_hold(self, cursor: Any) -> None:
+        """Let :meth:`thd_cancel` stop what this cursor runs."""
+        with self._cancelling:
+            self._cursor = cursor
+
+    def thd_let_go(self, cursor: Any = None) -> None:
+        """Before a cursor, or with None the connection, is closed.
+
+        It waits for a cancellation that is under way: a driver manager that frees a statement
+        while SQLCancel is in it ends the process.
+        """
+        with self._cancelling:
+            if cursor is None or self._cursor is cursor:
+                self._cursor = None
+
+    def thd_cancel(self) -> None:
+        """Stop what runs, from another thread."""
+        with self._cancelling:
+            if self._cursor is not None:
+                self._cursor.cancel()
 
     def thd_own(self, sql: str, *values: object) -> list[Any]:
         """Run a statement of the agent's own; its rows."""
@@ -178,9 +201,7 @@ class Dbms:
 
     def thd_stop(self, link: Link) -> None:
         """Stop what runs. Called in another thread."""
-        cursor = link.cursor
-        if cursor is not None:
-            cursor.cancel()
+        link.thd_cancel()
 
     def thd_commit(self, link: Link) -> None:
         """Commit; what may not write is undone, whatever it was."""
