@@ -318,3 +318,25 @@ class Shapes(SqliteFile):
         self.assertEqual((await adapter.shape(TableName(None, "v"))).type, "view")
         await self.problem(adapter.shape(TableName("temp", "t")), "not_found")
         await self.problem(adapter.shape(TableName(None, "sqlite_master")), "not_found")
+
+
+class Closing(SqliteFile):
+    def test_a_closed_connection_holds_no_lock_though_its_rows_are_still_held(self) -> None:
+        self.run_aside("create table t (i integer)")
+        for sql, writing in (
+            ("insert into t values (1) returning i", True),
+            (
+                "with recursive n(i) as (select 1 union all select i + 1 from n) select i from n",
+                False,
+            ),
+        ):
+            driver = SqliteDriver(SqliteSettings(self.file), DatabasePolicy())
+            connection = driver.thd_open()
+            connection.thd_begin(writing=True)
+            connection.thd_run(bind("insert into t values (0)", None, SQLITE))
+            cursor = connection.thd_run(bind(sql, None, SQLITE))
+            cursor.thd_read(1, 1)
+            connection.thd_stop()
+            connection.thd_close()
+            self.run_aside("create table u (i integer)", "drop table u")
+            self.assertIsNotNone(cursor, writing)

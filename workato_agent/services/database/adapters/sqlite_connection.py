@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from threading import Event
 from typing import Any, ClassVar, Final, TypeVar
+from weakref import WeakSet
 
 from attrs import define, field
 
@@ -66,6 +67,7 @@ class SqliteConnection:
     _stopped: Event = field(factory=Event)
     _spoilt: bool = False
     _refused: str | None = None
+    _cursors: WeakSet[sqlite3.Cursor] = field(factory=WeakSet)
     _own: bool = False
     _identity: tuple[int, int] | None = None
 
@@ -84,7 +86,9 @@ class SqliteConnection:
         sql, shape = _plain(statement)
         self._begin(shape)
         declared = self._declared_types(statement)
-        return SqliteCursor(self._patient(lambda: self.raw.execute(sql, values)), declared)
+        raw = self._patient(lambda: self.raw.execute(sql, values))
+        self._cursors.add(raw)
+        return SqliteCursor(raw, declared)
 
     def thd_batch(self, batch: Batch) -> int:
         sql, shape = _plain(batch.statement)
@@ -162,6 +166,11 @@ class SqliteConnection:
         self.raw.interrupt()
 
     def thd_close(self) -> None:
+        # A closed connection lives on, with its locks, as long as one of its statements does; and
+        # while one does, an interrupted connection can't even roll back.
+        for cursor in list(self._cursors):
+            with suppress(sqlite3.Error):
+                cursor.close()
         with suppress(sqlite3.Error):
             self.raw.close()
 
