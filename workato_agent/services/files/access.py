@@ -93,6 +93,16 @@ class Access:
         self.approve(found.names, found.facts.kind)
         return found
 
+    def thd_require_folder(self, path: Names, doing: str) -> None:
+        """Raises Problem ``conflict`` where there is something else."""
+        if self.thd_stat(path).facts.kind is not Kind.FOLDER:
+            raise Problem(
+                "conflict",
+                f"{doing} {shown(path)}: it is no folder",
+                hint="Use stat/{path} or content/{path} for a file.",
+                extra={"errno": "ENOTDIR"},
+            )
+
     def thd_select(self, ask: Ask) -> Selection:
         """Open a file for GET or HEAD."""
         with problems_at(ask.path, "reading", self._base):
@@ -154,13 +164,7 @@ class Access:
 
     def thd_list(self, path: Names, wanted: ListParameters, stop: Event) -> tuple[bytes, int]:
         """A page as JSON, and its number of entries."""
-        if self.thd_stat(path).facts.kind is not Kind.FOLDER:
-            raise Problem(
-                "conflict",
-                f"listing {shown(path)}: it is no folder",
-                hint="Use stat/{path} or content/{path} for a file.",
-                extra={"errno": "ENOTDIR"},
-            )
+        self.thd_require_folder(path, "listing")
         query = Query(
             folder=path,
             limit=wanted.limit,

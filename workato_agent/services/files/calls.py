@@ -20,6 +20,10 @@ from .patterns import Pattern, compile_pattern
 
 DEFAULT_LIMIT: Final = 1000
 MAX_LIMIT: Final = 10_000
+DEFAULT_SETTLE: Final = 2.0
+SHORTEST_SETTLE: Final = 0.1
+LONGEST_SETTLE: Final = 3600.0
+_SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
 _MAX_PARAMETERS: Final = 20
 MAX_CHANGE: Final = 4 * MAX_PATH
 
@@ -39,12 +43,14 @@ _OPERATIONS: Final = {
     ("list", "HEAD"): "list",
     ("stat", "GET"): "stat",
     ("stat", "HEAD"): "stat",
+    ("watch", "GET"): "watch",
     ("append", "POST"): "append",
     ("move", "POST"): "move",
     ("copy", "POST"): "copy",
     ("folders", "POST"): "folders",
     ("csv", "POST"): "csv",
 }
+_FOLDERS: Final = ("list", "stat", "folders", "watch")
 _WITHOUT_PATH: Final = ("", "move", "copy")
 
 
@@ -57,8 +63,8 @@ def operation_of(method: str, path: str) -> str:
             "operation_not_found",
             f"files have no {method} {resource[:100]!r}",
             hint="There are GET, HEAD, PUT and DELETE content/{path}, GET and DELETE "
-            "uploads/{path}, GET list/{path}, GET stat/{path}, POST append/{path}, csv/{path}, "
-            "folders/{path}, move and copy, and GET without a path to test the profile.",
+            "uploads/{path}, GET list/{path}, stat/{path} and watch/{path}, POST append/{path}, "
+            "csv/{path}, folders/{path}, move and copy, and GET without a path as a test.",
         )
     return operation
 
@@ -66,7 +72,7 @@ def operation_of(method: str, path: str) -> str:
 def path_of(request: Request, *, windows: bool) -> Names:
     """The names of the path that the request is about."""
     resource, _, rest = request.path.partition("/")
-    return names_of(rest, trailing_slash=resource in ("list", "stat", "folders"), windows=windows)
+    return names_of(rest, trailing_slash=resource in _FOLDERS, windows=windows)
 
 
 def parameters_of(request: Request, *allowed: str) -> dict[str, str]:
@@ -196,18 +202,76 @@ class ListParameters:
         )
 
 
+@frozen
+class WatchParameters:
+    """The query of ``watch``.
+
+    :ivar since: the mark that the cursor stands for; None is from now on.
+    :ivar settle: seconds for which a file must not have changed before it is told.
+    """
+
+    pattern: Pattern | None
+    recursive: bool
+    settle: float
+    since: tuple[int, bytes] | None
+
+    @classmethod
+    def of(cls, request: Request) -> WatchParameters:
+        """Raises Problem ``bad_request``, naming the parameter."""
+        given = parameters_of(request, "pattern", "recursive", "settle", "since")
+        return cls(
+            pattern=_pattern(given.get("pattern")),
+            recursive=boolean(given, "recursive"),
+            settle=_settle(given.get("settle")),
+            since=_mark(given.get("since")),
+        )
+
+
+def mark_text(mark: tuple[int, bytes]) -> str:
+    """A cursor of ``watch`` for the caller."""
+    return _opaque(b"2%d:%b" % mark)
+
+
+def _mark(cursor: str | None) -> tuple[int, bytes] | None:
+    if cursor is None:
+        return None
+    moment, colon, path = _raw(cursor).removeprefix(b"2").partition(b":")
+    if not (_raw(cursor).startswith(b"2") and colon and moment.isdigit() and len(moment) < 20):
+        raise _bad("since", "the cursor is none that a watch has given")
+    return int(moment), path
+
+
+def _settle(text: str | None) -> float:
+    if text is None:
+        return DEFAULT_SETTLE
+    if not _SECONDS.fullmatch(text) or not SHORTEST_SETTLE <= float(text) <= LONGEST_SETTLE:
+        raise _bad(
+            "settle",
+            f"settle is a number of seconds from {SHORTEST_SETTLE:g} to {LONGEST_SETTLE:g}",
+        )
+    return float(text)
+
+
+def _opaque(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _raw(cursor: str) -> bytes:
+    try:
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error):
+        return b""
+
+
 def cursor_text(after: bytes) -> str:
     """A cursor for the caller: opaque to it, and safe in a URL."""
-    return base64.urlsafe_b64encode(b"1" + after).decode().rstrip("=")
+    return _opaque(b"1" + after)
 
 
 def _after(cursor: str | None) -> bytes | None:
     if cursor is None:
         return None
-    try:
-        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-    except (ValueError, binascii.Error):
-        raw = b""
+    raw = _raw(cursor)
     if not raw.startswith(b"1"):
         raise _bad("cursor", "the cursor is none that a list has given")
     return raw[1:]

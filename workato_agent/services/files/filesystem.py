@@ -73,6 +73,7 @@ class Facts:
     :ivar size: bytes; 0 for what is no file.
     :ivar modified: nanoseconds since 1970.
     :ivar created: likewise; None where the file system does not tell.
+    :ivar changed: likewise, of the last change to content, name or rights (``ctime``).
     """
 
     kind: Kind
@@ -80,6 +81,7 @@ class Facts:
     modified: int
     inode: int
     created: int | None = None
+    changed: int = 0
 
     @property
     def etag(self) -> str | None:
@@ -133,16 +135,42 @@ class OpenFile(Protocol):
 
 
 class OpenFolder(Protocol):
-    """A folder opened for reading."""
+    """A folder opened for reading.
+
+    :ivar descriptor: for the system's notifications; None where there are none.
+    """
 
     found: Found
+
+    @property
+    def descriptor(self) -> int | None: ...
 
     def names(self) -> Iterator[tuple[bytes, Kind]]:
         """Every name, in no order, links not followed, uploads under way left out."""
         ...
 
-    def facts(self, name: bytes) -> Facts:
-        """Of one name in it, a link not followed."""
+    def facts(self, name: bytes, *, with_created: bool = True) -> Facts:
+        """Of one name in it, a link not followed; sooner without the time of its making."""
+        ...
+
+    def close(self) -> None:
+        """Idempotent."""
+        ...
+
+
+class Notifications(Protocol):
+    """Where a system tells that something has happened in folders."""
+
+    def fileno(self) -> int:
+        """Readable when there is something to tell."""
+        ...
+
+    def add(self, folder: OpenFolder) -> bool:
+        """Tell of that folder too; False where that is one too many."""
+        ...
+
+    def clear(self) -> None:
+        """Forget what has happened so far."""
         ...
 
     def close(self) -> None:
@@ -207,6 +235,10 @@ class Filesystem(Protocol):
 
     def open_folder(self, path: Names) -> OpenFolder:
         """Open a folder; anything else is ``ENOTDIR``."""
+        ...
+
+    def notifications(self) -> Notifications | None:
+        """None where the system has none, or no more of them."""
         ...
 
     def begin_file(self, path: Names) -> PendingFile:

@@ -46,12 +46,15 @@ class _Node:
     inode: int
     modified: int
     created: int
+    changed: int
     content: bytes = b""
     target: bytes = b""
     children: dict[bytes, _Node] = field(factory=dict)
 
     def facts(self) -> Facts:
-        return Facts(self.kind, len(self.content), self.modified, self.inode, self.created)
+        return Facts(
+            self.kind, len(self.content), self.modified, self.inode, self.created, self.changed
+        )
 
 
 @define
@@ -98,7 +101,7 @@ class InMemoryFilesystem:
         with self._turn:
             node = self._spot(path).require()
             node.content = node.content[:size]
-            node.modified = next(self._clock)
+            node.modified = node.changed = next(self._clock)
 
     def check(self) -> BaseFacts:
         """There is always a base, and always room."""
@@ -125,6 +128,9 @@ class InMemoryFilesystem:
             if node.kind is not Kind.FOLDER:
                 raise _failure(errno.ENOTDIR)
             return MemoryFolder(Found(spot.names, node.facts()), node)
+
+    def notifications(self) -> None:
+        """Nothing is told here."""
 
     def begin_file(self, path: Names) -> MemoryPendingFile:
         """Begin a file; nothing shows until its commit."""
@@ -229,6 +235,7 @@ class InMemoryFilesystem:
                 raise _failure(errno.EINVAL)
             self._take_out(old)
             self._put(new, node)
+            node.changed = next(self._clock)
             return node.facts()
 
     def append(
@@ -251,7 +258,7 @@ class InMemoryFilesystem:
             found = Found(spot.names, node.facts())
             approve(spot.names, found.facts)
             node.content += b"".join(compose(MemoryFile(found, node)))
-            node.modified = next(self._clock)
+            node.modified = node.changed = next(self._clock)
             return node.facts(), False
 
     def remove_leftovers(self, seconds: float) -> bool:
@@ -273,20 +280,20 @@ class InMemoryFilesystem:
             node = self._node(Kind.FILE)
             node.content = content
             spot.folder.children[spot.names[-1]] = node
-            spot.folder.modified = node.modified
+            spot.folder.modified = spot.folder.changed = node.modified
             return node.facts(), existing is None
 
     def _put(self, spot: _Spot, node: _Node) -> None:
         spot.folder.children[spot.names[-1]] = node
-        spot.folder.modified = next(self._clock)
+        spot.folder.modified = spot.folder.changed = next(self._clock)
 
     def _take_out(self, spot: _Spot) -> None:
         del spot.folder.children[spot.names[-1]]
-        spot.folder.modified = next(self._clock)
+        spot.folder.modified = spot.folder.changed = next(self._clock)
 
     def _node(self, kind: Kind) -> _Node:
         now = next(self._clock)
-        return _Node(kind, next(self._inodes), now, now)
+        return _Node(kind, next(self._inodes), now, now, now)
 
     def _spot(self, path: Names, *, follow: bool = True) -> _Spot:
         ahead = deque(path)
@@ -370,7 +377,12 @@ class MemoryFolder:
         for name, node in reversed(list(self._node.children.items())):
             yield name, node.kind
 
-    def facts(self, name: bytes) -> Facts:
+    @property
+    def descriptor(self) -> int | None:
+        """There is none."""
+        return None
+
+    def facts(self, name: bytes, *, with_created: bool = True) -> Facts:
         """Of one name in it."""
         if name not in self._node.children:
             raise _failure(errno.ENOENT)

@@ -26,6 +26,7 @@ from .filesystem import (
     OpenFile,
     OpenFolder,
 )
+from .inotify import Inotify
 from .kept import KeptUploads
 from .leftovers import remove_below
 from .posix_changes import facts_of, remove_folder, require_file, sync_folder
@@ -94,6 +95,10 @@ class LocalFilesystem:
             place.require()
             folder = os.open(place.name, FOLDER | os.O_RDONLY, dir_fd=place.folder)
             return LocalFolder(folder, place.names)
+
+    def notifications(self) -> Inotify | None:
+        """Linux's; other systems have none here."""
+        return Inotify.open()
 
     def begin_file(self, path: Names) -> LocalPendingFile:
         """Make a hidden file beside the one that it is to become."""
@@ -257,10 +262,16 @@ class LocalFolder:
                 elif not is_temporary(name):
                     yield name, Kind.FILE
 
-    def facts(self, name: bytes) -> Facts:
+    @property
+    def descriptor(self) -> int | None:
+        """The open folder."""
+        return self._folder
+
+    def facts(self, name: bytes, *, with_created: bool = True) -> Facts:
         """Of one name in it, a link not followed."""
         status = os.stat(name, dir_fd=self._folder, follow_symlinks=False)
-        return facts_of(status, created_ns(self._folder, name, status))
+        created = created_ns(self._folder, name, status) if with_created else None
+        return facts_of(status, created)
 
     def close(self) -> None:
         """Idempotent."""

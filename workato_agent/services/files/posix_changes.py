@@ -36,7 +36,7 @@ def facts_of(status: os.stat_result, created: int | None = None) -> Facts:
     else:
         kind = Kind.LINK if stat.S_ISLNK(mode) else Kind.SPECIAL
     size = status.st_size if kind is Kind.FILE else 0
-    return Facts(kind, size, status.st_mtime_ns, status.st_ino, created)
+    return Facts(kind, size, status.st_mtime_ns, status.st_ino, created, changed=status.st_ctime_ns)
 
 
 def require_file(facts: Facts) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
 from threading import Event
 from typing import Final
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
 from workato_tunnel.problems import Problem
@@ -31,6 +30,7 @@ from .calls import (
     MAX_CHANGE,
     Change,
     ListParameters,
+    WatchParameters,
     boolean,
     operation_of,
     parameters_of,
@@ -48,6 +48,7 @@ from .settings import OPERATIONS, FilesSettings
 from .threads import ThreadPool, Threads
 from .transfers import Transfers
 from .uploads import Uploads
+from .watching import MAX_WATCHES, FilesReactor, Watch
 from .writing import expected_digest
 
 log = Logger()
@@ -78,7 +79,7 @@ class FilesService:
         profile: str,
         settings: FilesSettings,
         filesystem: Filesystem,
-        reactor: IReactorFromThreads,
+        reactor: FilesReactor,
         pool: ThreadPool,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -94,6 +95,8 @@ class FilesService:
         self._threads = Threads(reactor, pool)
         self._transfers = Transfers()
         self._now = now
+        self._reactor = reactor
+        self._watches = 0
         self._uploads = Uploads(
             self._access, self._threads, self._transfers, settings.policy.max_bytes, now
         )
@@ -128,6 +131,8 @@ class FilesService:
             return await self._append(request, path)
         if operation == "csv":
             return await self._csv(request, path)
+        if operation == "watch":
+            return await self._watch(request, path)
         if operation in ("move", "copy"):
             return await self._move_or_copy(request, operation)
         parameters_of(request)
@@ -161,6 +166,32 @@ class FilesService:
         body, rows = await call.result()
         request.usage.rows = rows
         return encoded_response(request, body)
+
+    async def _watch(self, request: Request, path: Names) -> Response:
+        wanted = WatchParameters.of(request)
+        await self._threads.run(self._access.thd_require_folder, path, "watching")
+        if self._watches >= MAX_WATCHES:
+            raise Problem(
+                "overloaded",
+                f"{MAX_WATCHES} calls watch this profile already",
+                hint="End those that nobody needs, or watch a folder above with recursive=true.",
+                retry_after=10,
+            )
+        watch = Watch.of(
+            self._access, self._threads, self._reactor, self._now, request, path, wanted
+        )
+        return Response(
+            200, (("content-type", "application/x-ndjson"),), self._watched(watch.lines())
+        )
+
+    async def _watched(self, lines: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+        self._watches += 1
+        try:
+            async for line in lines:
+                yield line
+        finally:
+            self._watches -= 1
+            await lines.aclose()
 
     async def _read(self, request: Request, path: Names) -> Response:
         parameters_of(request)

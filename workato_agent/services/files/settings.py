@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 OPERATIONS: Final = (
     "test", "read", "write", "delete", "list", "stat", "append", "move", "copy", "folders", "csv",
+    "watch",
 )  # fmt: skip
 """Every operation of the service, in the order the catalogue shows them."""
 

@@ -13,11 +13,20 @@ from threading import Event
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class ReactorFromThreads(Protocol):
+    """What is used of a reactor here."""
+
+    def callFromThread(  # noqa: N802
+        self,
+        callable: Callable[..., object],  # noqa: A002
+        *args: object,
+    ) -> object: ...
 
 
 class ThreadPool(Protocol):
@@ -81,7 +90,7 @@ class ThreadCall(Generic[T]):
 class Threads:
     """A thread pool, as the coroutines here use it."""
 
-    def __init__(self, reactor: IReactorFromThreads, pool: ThreadPool) -> None:
+    def __init__(self, reactor: ReactorFromThreads, pool: ThreadPool) -> None:
         self._reactor = reactor
         self._pool = pool
 
