@@ -11,17 +11,20 @@ from typing import Any, Final
 from attrs import define, field
 from twisted.python.threadpool import ThreadPool
 
+from .calls import LONGEST_TIMEOUT
 from .config.database import ADAPTERS, DatabaseProfile
 from .config.files import FilesProfile
 from .config.http import HttpAuth, HttpProfile
+from .config.ntlm import NtlmProfile
 from .config.profiles import ProfileConfig
 from .config.scripts import QuoteOptions, ScriptOptions, ScriptsProfile
 from .config.tcp import TcpProfile
+from .config.windows import NtlmAuth
 from .services.base import ProfileService
 from .services.files.posix import LocalFilesystem
 from .services.files.service import FilesService
 from .services.files.settings import FilesPolicy, FilesSettings
-from .services.http.credentials import Basic, Bearer, ClientCertificate
+from .services.http.credentials import Basic, Bearer, ClientCertificate, Ntlm
 from .services.http.service import HttpService
 from .services.http.settings import HttpSettings
 from .services.scripts.service import OPERATIONS as SCRIPT_OPERATIONS
@@ -101,9 +104,39 @@ def _http(parts: ProfileParts, name: str, profile: HttpProfile) -> ProfileServic
     return HttpService(parts.reactor, settings)
 
 
-def _http_auth(auth: HttpAuth | None) -> Basic | Bearer | None:
+def _ntlm(parts: ProfileParts, name: str, profile: NtlmProfile) -> ProfileService:
+    return HttpService(parts.reactor, ntlm_settings(profile))
+
+
+def ntlm_settings(profile: NtlmProfile) -> HttpSettings:
+    """What a profile of the ``ntlm`` section means to the http service."""
+    return HttpSettings(
+        base_url=profile.base_url,
+        auth=_account(profile.account()),
+        trust_all=profile.trust_all,
+        verify_host=profile.verify_host,
+        ca=None if profile.ca is None else _read(profile.ca),
+        max_connections=min(profile.cm_max_total, profile.cm_default_max_per_route),
+        wait_timeout=_patience(profile.http_connection_request_timeout),
+        connect_timeout=_patience(profile.http_connect_timeout),
+        read_timeout=profile.http_socket_timeout / 1000,
+    )
+
+
+def _patience(milliseconds: int) -> float:
+    """Seconds; 0 is no limit, which leaves the call's own."""
+    return milliseconds / 1000 if milliseconds else LONGEST_TIMEOUT
+
+
+def _account(auth: NtlmAuth) -> Ntlm:
+    return Ntlm(auth.username, auth.password.reveal(), auth.domain, auth.workstation)
+
+
+def _http_auth(auth: HttpAuth | None) -> Basic | Bearer | Ntlm | None:
     if auth is None:
         return None
+    if auth.ntlm is not None:
+        return _account(auth.ntlm)
     if auth.basic is not None:
         return Basic(auth.basic.username, auth.basic.password.reveal())
     return None if auth.bearer is None else Bearer(auth.bearer.reveal())
@@ -197,6 +230,7 @@ _BUILDERS: Final[
     **dict.fromkeys(ADAPTERS.values(), _database),
     FilesProfile: _files,
     HttpProfile: _http,
+    NtlmProfile: _ntlm,
     ScriptsProfile: _scripts,
     TcpProfile: _tcp,
 }

@@ -16,8 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.files import Chunks, PacedBody
 from workato_agent.requests import BodyLost
-from workato_agent.services.http.connection import HttpConnection, Incoming, Outgoing
+from workato_agent.services.http.connection import HttpConnection
 from workato_agent.services.http.failures import ConnectionDied
+from workato_agent.services.http.messages import Incoming, Outgoing
 from workato_agent.services.http.streaming import IncomingBody, Upload
 from workato_agent.services.http.target import parse_base_url
 from workato_tunnel.problems import Problem

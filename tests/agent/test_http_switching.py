@@ -11,7 +11,7 @@ from tests.agent.test_http_connection import HEAD, OK, ConnectionTestCase, Wire
 from tests.support.files import PacedBody
 from tests.support.http import http_request
 from workato_agent.requests import BodyLost
-from workato_agent.services.http.connection import Incoming, Outgoing
+from workato_agent.services.http.messages import Incoming, Outgoing
 from workato_agent.services.http.service import HttpService
 from workato_agent.services.http.settings import HttpSettings
 from workato_agent.services.http.streaming import IncomingBody

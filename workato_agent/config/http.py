@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
@@ -13,6 +12,7 @@ from .fields import ConfigPath, Model, PositiveSeconds, Text, refuse, split_url
 from .policies import HttpPolicy
 from .profiles import ProfileConfig
 from .secrets import Secret
+from .windows import AccountField
 
 _RULES: Final = ("methods", "paths")
 
@@ -41,19 +41,16 @@ class BasicAuth(Model):
 class HttpAuth(Model):
     """How the agent shows who it is: a certificate, or a field of each request, or both."""
 
-    later: ClassVar[Mapping[str, str]] = {
-        "ntlm": "this version has basic, bearer and certificate",
-    }
-
     basic: BasicAuth | None = None
     bearer: Secret | None = None
+    ntlm: AccountField | None = None
     certificate: CertificateAuth | None = None
 
     @model_validator(mode="after")
     def _one(self) -> HttpAuth:
-        fields = [each for each in (self.basic, self.bearer) if each is not None]
-        if len(fields) > 1 or not (fields or self.certificate):
-            refuse("expected one of basic and bearer, or a certificate, alone or beside it")
+        kinds = [each for each in (self.basic, self.bearer, self.ntlm) if each is not None]
+        if len(kinds) > 1 or not (kinds or self.certificate):
+            refuse("expected one of basic, bearer and ntlm, or a certificate, alone or beside it")
         return self
 
 
@@ -71,26 +68,21 @@ def _rules_here_too(schema: dict[str, Any]) -> None:
         schema["properties"][key] = {"type": "array", "items": {"type": "string"}, "minItems": 1}
 
 
-class HttpProfile(ProfileConfig):
-    """An HTTP application.
+class HttpTarget(ProfileConfig):
+    """What profiles of HTTP applications share.
 
     :ivar base_url: what a caller's path is appended to; without a slash at its end.
     :ivar ca: PEM file to trust instead of the system's store.
     :ivar trust_all: verify nothing. ``verify_host``: verify the certificate's name.
-    :ivar timeout: seconds to connect: name, TCP and TLS.
     """
 
     service: ClassVar[str] = "http"
-    options: ClassVar[type[Model] | None] = HttpOptions
     model_config = ConfigDict(json_schema_extra=_rules_here_too)
 
     base_url: Text
-    auth: HttpAuth | None = None
     ca: ConfigPath | None = None
     trust_all: bool = Field(False, alias="trustAll")
     verify_host: bool = Field(True, alias="verifyHost")
-    pool: HttpPool = HttpPool()
-    timeout: PositiveSeconds = 10
     policy: HttpPolicy = HttpPolicy()
 
     @model_validator(mode="before")
@@ -119,13 +111,6 @@ class HttpProfile(ProfileConfig):
             refuse("expected a URL without query or fragment")
         return value.rstrip("/")
 
-    @model_validator(mode="after")
-    def _certificate_needs_tls(self) -> HttpProfile:
-        shown = self.auth is not None and self.auth.certificate is not None
-        if shown and not self.base_url.startswith("https:"):
-            refuse("a certificate is shown in TLS only", "base_url: https://…", at="auth")
-        return self
-
     @field_validator("ca")
     @classmethod
     def _ca(cls, value: Path | None) -> Path | None:
@@ -134,16 +119,38 @@ class HttpProfile(ProfileConfig):
         return value
 
     def remarks(self) -> tuple[str, ...]:
-        """Says where verification is off, and that the agent's own certificate has expired."""
+        """Says where verification is off."""
         if not self.base_url.startswith("https:"):
             return ()
-        remarks: list[str] = []
         if self.trust_all:
-            remarks.append("trustAll is on: its certificate is not verified at all")
-        elif not self.verify_host:
-            remarks.append("verifyHost is off: its certificate's name is not verified")
-        if self.auth is not None and self.auth.certificate is not None:
-            certificate = self.auth.certificate
-            if certificate.expired():
-                remarks.append(f"the client certificate {certificate.cert} has expired")
-        return tuple(remarks)
+            return ("trustAll is on: its certificate is not verified at all",)
+        if not self.verify_host:
+            return ("verifyHost is off: its certificate's name is not verified",)
+        return ()
+
+
+class HttpProfile(HttpTarget):
+    """An HTTP application.
+
+    :ivar timeout: seconds to connect: name, TCP and TLS.
+    """
+
+    options: ClassVar[type[Model] | None] = HttpOptions
+
+    auth: HttpAuth | None = None
+    pool: HttpPool = HttpPool()
+    timeout: PositiveSeconds = 10
+
+    @model_validator(mode="after")
+    def _certificate_needs_tls(self) -> HttpProfile:
+        shown = self.auth is not None and self.auth.certificate is not None
+        if shown and not self.base_url.startswith("https:"):
+            refuse("a certificate is shown in TLS only", "base_url: https://…", at="auth")
+        return self
+
+    def remarks(self) -> tuple[str, ...]:
+        """Says too that the agent's own certificate has expired."""
+        shown = self.auth.certificate if self.auth is not None else None
+        if shown is None or not shown.expired():
+            return super().remarks()
+        return (*super().remarks(), f"the client certificate {shown.cert} has expired")

@@ -119,7 +119,7 @@ class _Loader:
                 if content is not None:
                     options[name] = self.validate(OPTIONS[name], content, (name,))
             elif name in PROFILES:
-                profiles[PROFILES[name].service] = self.profiles(name, content)
+                self.take(profiles, name, self.profiles(name, content))
             else:
                 self.unknown_section(name)
         self.check_classpath(options.get("server"), profiles)
@@ -186,6 +186,15 @@ class _Loader:
             served = (*OPTIONS, *PROFILES)
             hint = suggestion(name, (*served, *NOT_SERVED))
             self.add((name,), "unknown section", hint or f"known: {', '.join(served)}")
+
+    def take(self, profiles: Profiles, section: str, found: Mapping[str, ProfileConfig]) -> None:
+        """Add a section's profiles to those of its service, which another one may have as well."""
+        service = PROFILES[section].service
+        known = profiles.setdefault(service, {})
+        for name in found.keys() & known.keys():
+            message = f"{service} has a profile of this name already, from another section"
+            self.add((section, name), message, "callers tell them apart by name: rename one")
+        known.update(found)
 
     def profiles(self, section: str, content: object) -> dict[str, ProfileConfig]:
         kind = PROFILES[section]

@@ -9,6 +9,7 @@ from .database import AnyDatabase
 from .fields import Model
 from .files import FilesProfile
 from .http import HttpProfile
+from .ntlm import NtlmProfile
 from .options import (
     AuditOptions,
     ConfigOptions,
@@ -40,6 +41,7 @@ PROFILES: Final[Mapping[str, type[ProfileConfig]]] = {
     "database": AnyDatabase,
     "files": FilesProfile,
     "http": HttpProfile,
+    "ntlm": NtlmProfile,
     "command_line_scripts": ScriptsProfile,
     "tcp": TcpProfile,
 }
@@ -49,7 +51,6 @@ NOT_SERVED: Final = (
     "jms",
     "kafka",
     "ldap",
-    "ntlm",
     "sap",
     "saprfc",
 )

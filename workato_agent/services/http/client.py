@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, cast
 
 from OpenSSL.SSL import Error as TLSError
@@ -22,8 +23,11 @@ from workato_tunnel.problems import Problem
 
 from .. import greetings
 from . import failures
-from .connection import HttpConnection, Incoming, Outgoing
+from .connection import HttpConnection
+from .credentials import Ntlm
 from .failures import CONNECT_FAILURES, ConnectionDied
+from .messages import Incoming, Outgoing
+from .ntlm import NtlmLogin
 from .pool import ConnectionPool
 from .settings import HttpSettings
 from .suspicion import identify
@@ -36,6 +40,10 @@ _IDEMPOTENT: Final = frozenset(
 """Methods that may be sent twice (RFC 9110 section 9.2.2, RFC 4918, 3253, 5323)."""
 
 
+Exchange = Callable[[HttpConnection, Outgoing], Awaitable[Incoming]]
+"""Sends a request on a connection and waits for the head of its answer."""
+
+
 class HttpClient:
     """Sends requests to one origin over kept connections.
 
@@ -46,6 +54,10 @@ class HttpClient:
         self._reactor = reactor
         self._origin = origin
         self._timeout = settings.connect_timeout
+        self.read_timeout = settings.read_timeout
+        self._exchange: Exchange = HttpConnection.exchange
+        if isinstance(settings.auth, Ntlm):
+            self._exchange = NtlmLogin(settings.auth, origin).exchange
         self._trust = Trust(settings, origin) if origin.secure else None
         self._endpoint = _endpoint(reactor, origin, self._timeout)
         self._answered = False
@@ -60,7 +72,7 @@ class HttpClient:
         connection = self.pool.take() or await self.pool.fresh(deadline)
         reused = connection.served > 0
         try:
-            answer = await connection.exchange(request)
+            answer = await self._exchange(connection, request)
         except ConnectionDied as died:
             if not (reused and _repeatable(request, died)):
                 name = greetings.describe(connection.greeting) or await self._other_name()
@@ -70,7 +82,7 @@ class HttpClient:
             return answer
         connection = await self.pool.fresh(deadline)
         try:
-            return await connection.exchange(request)
+            return await self._exchange(connection, request)
         except ConnectionDied as died:
             raise self._unanswered(request, died, None, reused=True) from died
 
@@ -139,7 +151,8 @@ class _ConnectionFactory(Factory):
         self._client = client
 
     def buildProtocol(self, _address: object) -> HttpConnection:
-        return HttpConnection(self._clock, self._origin, self._client.pool)
+        client = self._client
+        return HttpConnection(self._clock, self._origin, client.pool, client.read_timeout)
 
 
 def _endpoint(reactor: IReactorTime, origin: Origin, timeout: float) -> IStreamClientEndpoint:

@@ -6,7 +6,6 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Final, Protocol, cast
 
-from attrs import frozen
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -25,8 +24,10 @@ from zope.interface import implementer
 from .. import greetings
 from . import failures, switching
 from .fields import Answer, MalformedFields, incoming
+from .messages import Incoming, Outgoing
+from .patience import Patience
 from .sending import RequestSender, Unsent, Wire
-from .streaming import IncomingBody, Upload
+from .streaming import IncomingBody
 from .target import Origin
 
 FIELDS_LIMIT: Final = 56 * 1024
@@ -37,32 +38,6 @@ WHOLE_LIMIT: Final = 64 * 1024
 """A body that says it is no longer than this is handed over whole."""
 
 _NO_BODY: Final = (204, 304)
-
-
-@frozen
-class Outgoing:
-    """A request as it goes to the wire. ``head`` ends with the empty line.
-
-    :ivar passage: the head asks for a WebSocket, and this is what is sent once the target agrees.
-    """
-
-    method: str
-    head: bytes
-    upload: Upload | None = None
-    passage: AsyncIterator[bytes] | None = None
-
-
-@frozen
-class Incoming:
-    """A final response. ``fields`` are those to pass on, without Content-Length.
-
-    :ivar length: its Content-Length, which after HEAD or 304 is not that of ``body``.
-    """
-
-    status: int
-    fields: list[tuple[str, str]]
-    length: int | None
-    body: bytes | IncomingBody
 
 
 class ConnectionOwner(Protocol):
@@ -88,13 +63,21 @@ class HttpConnection(TwistedProtocol):
     :ivar ended: fires when the transport is closed.
     :ivar served: calls answered so far.
     :ivar greeting: what the target said before it was asked anything, which HTTP servers don't.
+    :ivar logged_in: the target knows who speaks on it (NTLM).
     :ivar kept: how long the target says it keeps an idle connection, in seconds.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, origin: Origin, owner: ConnectionOwner) -> None:
+    def __init__(
+        self, clock: IReactorTime, origin: Origin, owner: ConnectionOwner, patience: float = 0.0
+    ) -> None:
+        """
+        :param patience: seconds without a byte after which a target that owes an answer is given
+            up; 0: never.
+        """
         self._clock = clock
+        self._patience = Patience(clock, patience, self._owed, self._on_silence)
         self._origin = origin
         self._owner = owner
         self.secured: Deferred[None] = Deferred()
@@ -102,11 +85,13 @@ class HttpConnection(TwistedProtocol):
         self.ended: Deferred[None] = Deferred()
         self.served = 0
         self.greeting = b""
+        self.logged_in = False
         self.kept: int | None = None
         self.idle_since = 0.0
         self._socket: socket.socket | None = None
         self._spare: socket.socket | None = None
         self._closed = False
+        self._held = False
         self._secure = False
         self._parser = HttpResponseParser(self)
         self._wire: Wire
@@ -115,7 +100,7 @@ class HttpConnection(TwistedProtocol):
 
     def _reset(self) -> None:
         """Ready for a call."""
-        self._busy = False
+        self._busy = self._hold = False
         self._head_only = False
         self._passage: AsyncIterator[bytes] | None = None
         self._accepted: list[tuple[str, str]] | None = None
@@ -164,6 +149,7 @@ class HttpConnection(TwistedProtocol):
             self._received += len(data)
             self._body.push([data])
             return
+        self._patience.heard()
         first = b"" if self._begun else data
         self._begun = True
         before = self._received
@@ -242,6 +228,8 @@ class HttpConnection(TwistedProtocol):
         """
         waiting: Deferred[Incoming] = Deferred(self._cancelled)
         self._busy = True
+        self._held = False
+        self._hold = outgoing.hold
         self._waiting = waiting
         self._head_only = outgoing.method == "HEAD"
         self._passage = outgoing.passage
@@ -252,7 +240,24 @@ class HttpConnection(TwistedProtocol):
         under_way = self._sender.sending or not self._sender.flushed
         if under_way and self._socket is not None and not self._closed:
             self._spare = self._socket.dup()
+        if self._busy:
+            self._patience.begin()
         return waiting
+
+    def let_go(self) -> None:
+        """The caller who held the connection doesn't go on with it."""
+        self._hold = False
+        if self._held:
+            self._held = False
+            if not self._closed:
+                self._owner.released(self)
+
+    def _owed(self) -> bool:
+        """Whether it is the target's turn, and not ours to send or to take what is there."""
+        return not (self._sender.sending or (self._body is not None and self._body.paused))
+
+    def _on_silence(self) -> None:
+        self._fail(failures.silent(self._origin, self._patience.limit))
 
     def _read_rest(self) -> None:
         """Read what the target had answered before it cut an upload off.
@@ -293,6 +298,7 @@ class HttpConnection(TwistedProtocol):
         if not self._closed:
             self._closed = True
             self._drop_spare()
+            self._patience.end()
             self._sender.close()
             self._owner.gone(self)
 
@@ -336,12 +342,15 @@ class HttpConnection(TwistedProtocol):
     def _finish(self) -> None:
         """The response is complete: hand it over, and the connection back."""
         waiting, body, answer, pieces = self._waiting, self._body, self._answer, self._pieces
-        status = self._status
+        status, hold = self._status, self._hold
         self._drop_spare()
+        self._patience.end()
         reusable = self._reusable and not self._sender.sending and not self._closed
         self.served += 1
         self._reset()
-        if reusable:
+        if reusable and hold:
+            self._held = True
+        elif reusable:
             self._owner.released(self)
         else:
             self.retire()
@@ -370,6 +379,7 @@ class HttpConnection(TwistedProtocol):
         passage, self._passage = self._passage, None
         self._switched = self._until_close = True
         self._drop_spare()
+        self._patience.end()
         switching.watch(self.transport)
         self._body = body = self._incoming_body()
         if early:

@@ -45,6 +45,20 @@ class ClientCertificate:
 
 
 @frozen
+class Ntlm:
+    """A Windows account, for NTLM.
+
+    :ivar domain: where the account is; None leaves it to the target, or to a name as ``u@domain``.
+    :ivar workstation: what the target is told this host is called; None: its own name.
+    """
+
+    username: str = field(repr=False)
+    password: str = field(repr=False)
+    domain: str | None = None
+    workstation: str | None = None
+
+
+@frozen
 class Basic:
     """User and password (RFC 7617), sent as UTF-8.
 

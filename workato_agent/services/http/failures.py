@@ -177,6 +177,26 @@ def cut(origin: Origin, received: int, expected: int | None) -> Problem:
     )
 
 
+def silent(origin: Origin, timeout: float) -> Problem:
+    """The target has the request and sends nothing, or no more."""
+    return _unreachable(
+        origin,
+        "timeout",
+        f"{origin} sent nothing for {timeout:g} s",
+        "Look into the application's log, or raise http_socket_timeout (0: no limit)",
+    )
+
+
+def no_login(origin: Origin, what: str) -> Problem:
+    """NTLM came to no end."""
+    return Problem(
+        "target_login_failed",
+        f"{origin}: the NTLM login failed: {what}",
+        hint="Check that the application offers NTLM and that no proxy stands before it",
+        extra={"host": origin.host, "port": origin.port},
+    )
+
+
 def dropped(origin: Origin, received: int) -> Problem:
     """The target cut a WebSocket."""
     return _unreachable(

@@ -14,7 +14,8 @@ from workato_tunnel.problems import Problem
 from ...requests import Request, Response
 from . import failures, fields, switching
 from .client import HttpClient
-from .connection import Incoming, Outgoing
+from .credentials import Basic, Bearer, Ntlm
+from .messages import Incoming, Outgoing
 from .settings import HttpSettings
 from .streaming import IncomingBody, Upload, first_chunk
 from .target import parse_base_url, request_target
@@ -58,7 +59,8 @@ class HttpService:
         self._client = HttpClient(reactor, settings, self._origin)
         self._authenticates = settings.auth is not None
         self._preamble = f" HTTP/1.1\r\nHost: {self._origin.authority}"
-        if settings.auth is not None:
+        self._logs_in = isinstance(settings.auth, Ntlm)
+        if isinstance(settings.auth, Basic | Bearer):
             self._preamble += f"\r\nAuthorization: {settings.auth.authorization()}"
 
     def operation(self, request: Request) -> str:
@@ -99,7 +101,8 @@ class HttpService:
         target = request_target(self._origin, request.path, request.query)
         lines, _ = fields.outgoing(request.headers, upgrading=True)
         head = self._head("GET", target, [*lines, *switching.ASKING])
-        outgoing = Outgoing("GET", head, passage=aiter(request.body))
+        opening = self._head("GET", target, lines) if self._logs_in else None
+        outgoing = Outgoing("GET", head, passage=aiter(request.body), opening=opening)
         calling = Deferred.fromCoroutine(self._client.call(outgoing, request.deadline))
         calling.addTimeout(_HANDSHAKE, self._reactor)
         try:
@@ -112,6 +115,7 @@ class HttpService:
         target = request_target(self._origin, request.path, request.query)
         lines, framing = fields.outgoing(request.headers)
         upload: Upload | None = None
+        opening: bytes | None = None
         length = framing.length
         if length is not None:
             lines.append(f"Content-Length: {length}")
@@ -126,11 +130,14 @@ class HttpService:
             elif method in _EXPECTS_BODY:
                 lines.append("Content-Length: 0")
         if upload is not None:
+            if self._logs_in:
+                plain = lines[:-1] if length is not None else lines
+                opening = self._head(method, target, [*plain, "Content-Length: 0"])
             if length is None:
                 lines.append("Transfer-Encoding: chunked")
             if framing.expect:
                 lines.append("Expect: 100-continue")
-        return Outgoing(method, self._head(method, target, lines), upload)
+        return Outgoing(method, self._head(method, target, lines), upload, opening=opening)
 
     def _head(self, method: str, target: str, lines: list[str]) -> bytes:
         head = "\r\n".join([method + " " + target + self._preamble, *lines, "\r\n"])

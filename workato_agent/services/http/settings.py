@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import field, frozen
 from attrs.validators import ge, gt
 
-from .credentials import Basic, Bearer, ClientCertificate
+from .credentials import Basic, Bearer, ClientCertificate, Ntlm
 
 
 @frozen
@@ -14,7 +14,7 @@ class HttpSettings:
 
     :ivar base_url: ``http`` or ``https``, host, optional port and path; nothing else
         (:func:`~workato_agent.services.http.target.parse_base_url`).
-    :ivar auth: what the agent adds to each call as Authorization; None adds nothing.
+    :ivar auth: what the agent adds to each call as Authorization, or logs its connections in with.
     :ivar certificate: what the agent shows to a target that asks for it.
     :ivar trust_all: accept any certificate, for any name: whoever sits between can read and change
         all.
@@ -25,10 +25,11 @@ class HttpSettings:
     :ivar wait_timeout: how long a call waits for a free connection.
     :ivar idle_timeout: how long an unused connection is kept.
     :ivar connect_timeout: name resolution, TCP and TLS together.
+    :ivar read_timeout: how long a target may send nothing that owes an answer; 0: no limit.
     """
 
     base_url: str
-    auth: Basic | Bearer | None = None
+    auth: Basic | Bearer | Ntlm | None = None
     certificate: ClientCertificate | None = None
     trust_all: bool = False
     verify_host: bool = True
@@ -38,3 +39,4 @@ class HttpSettings:
     wait_timeout: float = field(default=10.0, validator=gt(0))
     idle_timeout: float = field(default=30.0, validator=gt(0))
     connect_timeout: float = field(default=10.0, validator=gt(0))
+    read_timeout: float = field(default=0.0, validator=ge(0))

@@ -116,6 +116,11 @@ class IncomingBody:
         self._failure: BaseException | None = None
         self._reader: Deferred[None] | None = None
 
+    @property
+    def paused(self) -> bool:
+        """Whether the target is held back."""
+        return self._paused
+
     def push(self, pieces: list[bytes]) -> None:
         """More of the body has come."""
         if self._ended:
