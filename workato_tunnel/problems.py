@@ -136,6 +136,12 @@ _ROWS: Final = (
     ),
     ("payload_too_large", 413, "The body is too large", "send less at once"),
     (
+        "insufficient_storage",
+        507,
+        "There is no room for it",
+        "free space on the target, or raise its quota",
+    ),
+    (
         "query_failed",
         422,
         "The database refused the statement",

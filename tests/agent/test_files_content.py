@@ -287,8 +287,8 @@ class WriteTests(ServiceCase):
 
     def test_failing_disk_has_its_own_problem_and_leaves_nothing(self) -> None:
         for number, code in (
-            (errno.ENOSPC, "payload_too_large"),
-            (errno.EDQUOT, "payload_too_large"),
+            (errno.ENOSPC, "insufficient_storage"),
+            (errno.EDQUOT, "insufficient_storage"),
             (errno.EFBIG, "payload_too_large"),
             (errno.EROFS, "target_permission_denied"),
             (errno.EIO, "target_unreachable"),

@@ -31,7 +31,7 @@ _DENIED: Final = _Row(
     "Give the user that the agent runs as the rights it needs there, also on every folder above.",
 )
 _FULL: Final = _Row(
-    "payload_too_large",
+    "insufficient_storage",
     "Free space, or raise the quota, where the profile's base lies; then retry.",
 )
 _BROKEN: Final = _Row(

@@ -93,6 +93,8 @@ class LocalPendingFile:
         facts = facts_of(status)
         require_file(facts)
         if not os.access(place.name, os.W_OK, dir_fd=place.folder, effective_ids=True):
+            if os.statvfs(place.folder).f_flag & os.ST_RDONLY:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
             raise PermissionError(errno.EACCES, "the file is not writable")
         self._mode = stat.S_IMODE(status.st_mode) & 0o777
         self._owner = (status.st_uid, status.st_gid)
