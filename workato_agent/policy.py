@@ -58,6 +58,17 @@ def _check_http(policy: HttpPolicy, service: str, operation: str, request: Reque
             _deny("paths", f"it allows {allowed}", service, request)
 
 
+def permits(policy: HttpPolicy, method: str, raw: str) -> bool:
+    """Whether http's rules let a request through that no caller has made: a redirect's."""
+    operations, methods, paths = policy.operations, policy.methods, policy.paths
+    if operations is not None and method.lower() not in operations:
+        return False
+    if methods is not None and method not in methods:
+        return False
+    path = plain_path(raw) if len(raw) <= LONGEST_PATH else None
+    return paths is None or (path is not None and any(each.matches(path) for each in paths))
+
+
 def plain_path(raw: str) -> str | None:
     """A raw URL path decoded, with its leading slash; None where two readers may disagree on it.
 

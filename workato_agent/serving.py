@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any, Final
@@ -20,6 +21,7 @@ from .config.profiles import ProfileConfig
 from .config.scripts import QuoteOptions, ScriptOptions, ScriptsProfile
 from .config.tcp import TcpProfile
 from .config.windows import NtlmAuth
+from .policy import permits
 from .services.base import ProfileService
 from .services.files.posix import LocalFilesystem
 from .services.files.service import FilesService
@@ -95,6 +97,8 @@ def _http(parts: ProfileParts, name: str, profile: HttpProfile) -> ProfileServic
         certificate=_client_certificate(profile.auth),
         trust_all=profile.trust_all,
         verify_host=profile.verify_host,
+        redirects=profile.redirects,
+        admits=partial(permits, profile.policy),
         ca=None if profile.ca is None else _read(profile.ca),
         max_connections=profile.pool.max,
         wait_timeout=profile.pool.wait,
@@ -115,6 +119,8 @@ def ntlm_settings(profile: NtlmProfile) -> HttpSettings:
         auth=_account(profile.account()),
         trust_all=profile.trust_all,
         verify_host=profile.verify_host,
+        redirects=profile.redirects,
+        admits=partial(permits, profile.policy),
         ca=None if profile.ca is None else _read(profile.ca),
         max_connections=min(profile.cm_max_total, profile.cm_default_max_per_route),
         wait_timeout=_patience(profile.http_connection_request_timeout),

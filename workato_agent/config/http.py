@@ -74,6 +74,7 @@ class HttpTarget(ProfileConfig):
     :ivar base_url: what a caller's path is appended to; without a slash at its end.
     :ivar ca: PEM file to trust instead of the system's store.
     :ivar trust_all: verify nothing. ``verify_host``: verify the certificate's name.
+    :ivar redirects: follow those that stay with the application.
     """
 
     service: ClassVar[str] = "http"
@@ -83,6 +84,7 @@ class HttpTarget(ProfileConfig):
     ca: ConfigPath | None = None
     trust_all: bool = Field(False, alias="trustAll")
     verify_host: bool = Field(True, alias="verifyHost")
+    redirects: bool = False
     policy: HttpPolicy = HttpPolicy()
 
     @model_validator(mode="before")

@@ -112,6 +112,15 @@ def outgoing(headers: Headers, *, upgrading: bool = False) -> tuple[list[str], F
     return lines, _framing(steering, upgrading=upgrading)
 
 
+def without_body(headers: Headers) -> Headers:
+    """The fields that are not about a body, for a request that has none."""
+    return tuple(
+        (name, value)
+        for name, value in headers
+        if not name.startswith("content-") and name not in ("transfer-encoding", "expect")
+    )
+
+
 def _framing(steering: dict[str, str], *, upgrading: bool) -> Framing:
     if not upgrading and "websocket" in steering.get("upgrade", "").lower():
         raise _bad_field("upgrade", "asks for a WebSocket, which only a plain GET can")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from OpenSSL.crypto import X509
 
 _REFUSED: Final = 401
-_DRAINED: Final = 1024 * 1024
+_SKIPPED: Final = 1024 * 1024
 """Bytes of an answer that are read only to keep its connection."""
 _WORKSTATION: Final = 44  # in AUTHENTICATE_MESSAGE (MS-NLMP 2.2.1.3)
 _FLAGS: Final = 60
@@ -102,12 +102,8 @@ class NtlmLogin:
         return from_workstation(message, self._workstation, key, negotiate + challenge)
 
     async def _drain(self, connection: HttpConnection, answer: Incoming) -> None:
-        if isinstance(answer.body, IncomingBody):
-            size = 0
-            async for piece in answer.body:
-                size += len(piece)
-                if size > _DRAINED:
-                    raise failures.no_login(self._origin, "its 401 has a body without end")
+        if isinstance(answer.body, IncomingBody) and not await answer.body.skip(_SKIPPED):
+            raise failures.no_login(self._origin, "its 401 has a body without end")
         if not connection.usable():
             raise failures.no_login(self._origin, "it closed the connection after its challenge")
 

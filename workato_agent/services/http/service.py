@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from workato_tunnel.problems import Problem
 
 from ...requests import Request, Response
-from . import failures, fields, switching
+from . import failures, fields, redirects, switching
 from .client import HttpClient
 from .credentials import Basic, Bearer, Ntlm
 from .messages import Incoming, Outgoing
@@ -38,6 +38,8 @@ _WITHOUT_LENGTH: Final = 204
 _NO_HEAD: Final = frozenset({405, 501})
 _MARK: Final = (fields.TARGET_STATUS, "1")
 _METHOD_LENGTH: Final = 64
+_SKIPPED: Final = 64 * 1024
+"""Bytes of a redirect's body that are read to keep its connection."""
 _HANDSHAKE: Final = 60.0
 """Seconds for a WebSocket's request to be answered: its call has no deadline that would do."""
 
@@ -59,6 +61,8 @@ class HttpService:
         self._client = HttpClient(reactor, settings, self._origin)
         self._authenticates = settings.auth is not None
         self._preamble = f" HTTP/1.1\r\nHost: {self._origin.authority}"
+        self._redirects = settings.redirects
+        self._admits = settings.admits
         self._logs_in = isinstance(settings.auth, Ntlm)
         if isinstance(settings.auth, Basic | Bearer):
             self._preamble += f"\r\nAuthorization: {settings.auth.authorization()}"
@@ -90,11 +94,32 @@ class HttpService:
         if operation == switching.WEBSOCKET:
             return await self._websocket(request)
         outgoing = await self._outgoing(request)
-        return _response(await self._client.call(outgoing, request.deadline))
+        answer = await self._client.call(outgoing, request.deadline)
+        if self._redirects:
+            answer = await self._followed(request, outgoing, answer)
+        return _response(answer)
 
     async def close(self) -> None:
         """Close the connections to the target."""
         await self._client.close()
+
+    async def _followed(self, request: Request, outgoing: Outgoing, answer: Incoming) -> Incoming:
+        """The answer at the end of the redirects that may be followed."""
+        method = request.method
+        if outgoing.upload is not None and method in redirects.READING:
+            return answer
+        target = request_target(self._origin, request.path, request.query)
+        for _ in range(redirects.MOST):
+            hop = redirects.next_hop(self._origin, method, target, answer)
+            if hop is None or not self._admits(hop.method, hop.path):
+                return answer
+            if isinstance(answer.body, IncomingBody):
+                await answer.body.skip(_SKIPPED)
+            method, target = hop.method, hop.target
+            lines, _ = fields.outgoing(fields.without_body(request.headers))
+            onward = Outgoing(method, self._head(method, target, lines))
+            answer = await self._client.call(onward, request.deadline)
+        return answer
 
     async def _websocket(self, request: Request) -> Response:
         """Ask for a WebSocket; where the target agrees, the answer's body is what it sends."""

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import field, frozen
 from attrs.validators import ge, gt
 
 from .credentials import Basic, Bearer, ClientCertificate, Ntlm
+
+
+def anywhere(_method: str, _path: str) -> bool:
+    """Every redirect may be followed."""
+    return True
 
 
 @frozen
@@ -25,6 +32,8 @@ class HttpSettings:
     :ivar wait_timeout: how long a call waits for a free connection.
     :ivar idle_timeout: how long an unused connection is kept.
     :ivar connect_timeout: name resolution, TCP and TLS together.
+    :ivar redirects: follow those that stay with the application.
+    :ivar admits: whether the customer allows a method and a path that a redirect leads to.
     :ivar read_timeout: how long a target may send nothing that owes an answer; 0: no limit.
     """
 
@@ -39,4 +48,6 @@ class HttpSettings:
     wait_timeout: float = field(default=10.0, validator=gt(0))
     idle_timeout: float = field(default=30.0, validator=gt(0))
     connect_timeout: float = field(default=10.0, validator=gt(0))
+    redirects: bool = False
+    admits: Callable[[str, str], bool] = field(default=anywhere, eq=False)
     read_timeout: float = field(default=0.0, validator=ge(0))

@@ -176,6 +176,16 @@ class IncomingBody:
             self.end([], BodyLost("the reader gave the response up"))
             self._abort()
 
+    async def skip(self, limit: int) -> bool:
+        """Read it away. False, and the connection closed, where it is longer than ``limit``."""
+        size = 0
+        async for piece in self:
+            size += len(piece)
+            if size > limit:
+                await self.aclose()
+                return False
+        return True
+
     async def aclose(self) -> None:
         """The reader has had enough: the connection is closed unless the body has wholly come."""
         self._pieces.clear()
