@@ -265,6 +265,9 @@ class ReadOnly(GuardTestCase):
                 "select `a'b` into c -- '` from orders",
                 "select e'\\' into x -- '",
                 "select 1 /* /* */ into x -- */ */",
+                "select (x).lo_create from (select 0::oid as x) y",
+                'select x."lo_create" from (select 0::oid as x) x',
+                "select pg_what_another_version_brings(1)",
             ):
                 self.refused("read_only", guard, sql)
 

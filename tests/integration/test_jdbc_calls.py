@@ -52,6 +52,21 @@ class CallsCase(SynchronousTestCase):
         return problem
 
 
+class ReadOnly(CallsCase):
+    def test_what_a_function_of_the_databases_own_did_is_undone(self) -> None:
+        server = shared_postgresql()
+        server.run("create function jdbc_made() returns oid language sql as 'select lo_create(0)'")
+        self.addCleanup(server.run, "drop function jdbc_made()")
+        url = f"jdbc:postgresql://127.0.0.1:{server.port}/postgres?sslmode=require"
+        self.connect(url, "org.postgresql.Driver", SUPERUSER, PASSWORD)
+        objects = "select count(*) from pg_largeobject_metadata"
+        before = server.run(objects)
+        self.connection.thd_begin(writing=False)
+        self.run_sql("select jdbc_made()")
+        self.connection.thd_commit()
+        self.assertEqual(server.run(objects), before)
+
+
 class Postgresql(CallsCase):
     def setUp(self) -> None:
         url = f"jdbc:postgresql://127.0.0.1:{shared_postgresql().port}/postgres?sslmode=require"

@@ -67,6 +67,7 @@ _ACTIONS: Final = {
     "mysql": MYSQL_ACTIONS,
     "sqlite": SQLITE_ACTIONS,
 }
+_MAY_BE_POSTGRESQL: Final = POSTGRESQL | frozenset(("odbc", "jdbc"))
 _PACKAGES: Final = frozenset(("oracle", "odbc", "jdbc"))
 MAX_PIECES: Final = 100_000
 _LETTERS: Final = re.compile(r"[\w$]+")
@@ -236,9 +237,9 @@ def _functions(pieces: Sequence[_Piece], product: str) -> str | None:
         if not piece.name:
             continue
         called = index + 1 < len(pieces) and pieces[index + 1].text == "("
-        if _acts(piece.name, product) and (called or product in POSTGRESQL):
+        if _acts(piece.name, product) and (called or _called_by_dot(piece.name, product)):
             return f"{piece.text} is not allowed: it acts outside of tables"
-        if product in POSTGRESQL and called and _unknown_system(piece.name):
+        if product in _MAY_BE_POSTGRESQL and called and _unknown_system(piece.name):
             return f"{piece.text} is not allowed: it may act outside of tables"
         if product in _BARE and piece.name.startswith(("xp_", "sp_")):
             return f"{piece.text} is not allowed"
@@ -253,6 +254,10 @@ def _functions(pieces: Sequence[_Piece], product: str) -> str | None:
 
 def _acts(name: str, product: str) -> bool:
     return name in _ACTIONS.get(product, UNKNOWN_ACTIONS)
+
+
+def _called_by_dot(name: str, product: str) -> bool:
+    return product in _MAY_BE_POSTGRESQL and name in POSTGRESQL_ACTIONS
 
 
 def _unknown_system(name: str) -> bool:

@@ -50,12 +50,12 @@ class Attempts(Generic[T]):
                     hint="something there takes connections and says nothing: check host, port "
                     "and firewalls",
                 )
-            self._hanging += 1
         attempt: _Attempt[T] = _Attempt()
         Thread(target=self._thd_attempt, args=(attempt, connect, close), daemon=True).start()
         attempt.ended.wait(seconds)
         with self._lock:
             attempt.abandoned = not attempt.ended.is_set()
+            self._hanging += attempt.abandoned
         if attempt.abandoned:
             raise Problem(
                 "target_unreachable",
@@ -74,7 +74,7 @@ class Attempts(Generic[T]):
         except Exception as error:  # noqa: BLE001 - raised by the thread that waits
             attempt.error = error
         with self._lock:
-            self._hanging -= 1
+            self._hanging -= attempt.abandoned
             attempt.ended.set()
         if attempt.abandoned and attempt.result is not None:
             close(attempt.result)

@@ -145,7 +145,11 @@ class JdbcConnection:
         return facts
 
     def thd_commit(self) -> None:
-        self.raw.commit()
+        """Commit; what may not write is undone, whatever it was."""
+        if self._writing:
+            self.raw.commit()
+        else:
+            self.raw.rollback()
 
     def thd_rollback(self) -> None:
         self.raw.rollback()
