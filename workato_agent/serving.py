@@ -14,6 +14,7 @@ from twisted.python.threadpool import ThreadPool
 
 from .calls import LONGEST_TIMEOUT
 from .config.database import ADAPTERS, DatabaseProfile
+from .config.extensions import ExtensionProfile
 from .config.files import FilesProfile
 from .config.http import HttpAuth, HttpProfile
 from .config.ntlm import NtlmProfile
@@ -23,6 +24,8 @@ from .config.tcp import TcpProfile
 from .config.windows import NtlmAuth
 from .policy import permits
 from .services.base import ProfileService
+from .services.extensions.service import ExtensionService
+from .services.extensions.settings import ExtensionSettings
 from .services.files.posix import LocalFilesystem
 from .services.files.service import FilesService
 from .services.files.settings import FilesPolicy, FilesSettings
@@ -194,6 +197,22 @@ def _tcp(parts: ProfileParts, name: str, profile: TcpProfile) -> ProfileService:
     return TcpService(parts.reactor, settings, operations)
 
 
+def _extension(parts: ProfileParts, name: str, profile: ExtensionProfile) -> ProfileService:
+    settings = ExtensionSettings(
+        name=name,
+        controller=profile.controller,
+        settings=profile.settings,
+        paths=() if profile.python_path is None else (profile.python_path,),
+        concurrency=profile.concurrency,
+        memory_limit=profile.memory_limit,
+        start_timeout=profile.start_timeout,
+    )
+    allowed = profile.policy.operations
+    if allowed is None:
+        return ExtensionService(parts.reactor, settings)
+    return ExtensionService(parts.reactor, settings, ("test", *allowed))
+
+
 def _script(script: ScriptOptions) -> Script:
     return Script(
         script.name,
@@ -234,6 +253,7 @@ _BUILDERS: Final[
     Mapping[type[ProfileConfig], Callable[[ProfileParts, str, Any], ProfileService]]
 ] = {
     **dict.fromkeys(ADAPTERS.values(), _database),
+    ExtensionProfile: _extension,
     FilesProfile: _files,
     HttpProfile: _http,
     NtlmProfile: _ntlm,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from .database import AnyDatabase
+from .extensions import ExtensionProfile
 from .fields import Model
 from .files import FilesProfile
 from .http import HttpProfile
@@ -44,10 +45,10 @@ PROFILES: Final[Mapping[str, type[ProfileConfig]]] = {
     "ntlm": NtlmProfile,
     "command_line_scripts": ScriptsProfile,
     "tcp": TcpProfile,
+    "extensions": ExtensionProfile,
 }
 
 NOT_SERVED: Final = (
-    "extensions",
     "jms",
     "kafka",
     "ldap",
