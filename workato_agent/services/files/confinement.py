@@ -15,6 +15,8 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from workato_tunnel.problems import Problem
 
+from .windows_names import windows_objection
+
 Names = tuple[bytes, ...]
 """A path below the base, each name as bytes; empty is the base itself."""
 
@@ -32,7 +34,7 @@ def names_of(encoded: str, *, trailing_slash: bool = False, windows: bool = Fals
     """The names of a percent-encoded path, decoded once.
 
     :param trailing_slash: accept one slash at the end, as people write folders.
-    :param windows: also refuse what Windows takes for a separator, a drive or a stream.
+    :param windows: also refuse what is more than a name there (``windows_names.py``).
 
     Raises Problem ``bad_request`` for empty, ``.`` and ``..`` segments, an encoded slash, NUL,
     a broken escape, the names of uploads under way, and paths beyond :data:`MAX_PATH`.
@@ -64,9 +66,9 @@ def _check(name: bytes, windows: bool) -> None:
         raise _malformed("a name holds an encoded slash (%2F)")
     if b"\0" in name:
         raise _malformed("a name holds a NUL byte (%00)")
-    if windows and (b"\\" in name or b":" in name):
-        raise _malformed("a name holds '\\' or ':', which Windows keeps for itself")
-    if is_temporary(name):
+    if windows and (objection := windows_objection(name)) is not None:
+        raise _malformed(objection)
+    if is_temporary(name.lower() if windows else name):
         raise _malformed("names of this form belong to uploads under way")
 
 
