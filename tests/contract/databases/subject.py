@@ -79,6 +79,8 @@ class Subject:
     temporary: ClassVar[str | None] = "create temporary table mine (id int)"
     transactional_ddl: ClassVar[bool] = True
     """CREATE TABLE can be rolled back."""
+    load_names: ClassVar[bool] = True
+    """A load tells an unknown table or column from other errors."""
     casts: ClassVar[bool] = False
     """``1::int`` is a cast."""
     question_operator: ClassVar[str | None] = None

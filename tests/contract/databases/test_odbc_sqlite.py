@@ -26,6 +26,7 @@ class OdbcSqlite(Sqlite):
     # its text.
     returning = False
     nul = False
+    load_names = False
     types: ClassVar[Mapping[ColumnType, Stored]] = {
         **Sqlite.types,
         "float": Stored("double precision", samples=(0.0, 1.5, -0.25, 0.1, 1e22, 1e300)),

@@ -38,6 +38,7 @@ class RedshiftProtocol(Postgresql):
     }
     question_operator = None
     procedure = None
+    load_names = False
 
     def _adapter(
         self, port: int, policy: DatabasePolicy, pool: PoolSettings, connect_timeout: float = 30.0

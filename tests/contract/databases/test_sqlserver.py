@@ -53,6 +53,7 @@ class Sqlserver(Sqlite):
         "uuid": Stored("uniqueidentifier"),
     }
     nul = False
+    load_names = False
     returning = False
     temporary = None
     slow_write = None

@@ -92,6 +92,18 @@ GENERAL: Final = (
         "target_permission_denied", "grant the profile's user the privilege it lacks", ("42501",)
     ),
 )
+NO_TABLE: Final = Meaning(
+    "not_found",
+    "names are as the database's catalogue has them: check case and schema",
+    states=("42S02", "42P01"),
+    pattern=r"no such table",
+)
+NO_COLUMN: Final = Meaning(
+    "bad_request",
+    "the body's columns have the names of the table's, or ?columns= names others",
+    states=("42S22", "42703"),
+    pattern=r"no such column",
+)
 READ_ONLY: Final = "read_only"
 LOST: Final = _LOST
 

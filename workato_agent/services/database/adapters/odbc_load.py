@@ -14,6 +14,7 @@ from ..results import ColumnType, Row
 from ..statements import TableName
 from .odbc_columns import thd_columns
 from .odbc_dbms import Dbms, Link
+from .odbc_errors import NO_COLUMN, NO_TABLE, diagnosis
 from .odbc_values import Placed
 
 _MOST_VALUES: Final = 1000
@@ -32,7 +33,7 @@ def thd_load(
     on_conflict: Conflict,
     keys: Sequence[str],
 ) -> int:
-    """Insert rows; how many came. Raises Problem."""
+    """Insert rows; how many were written. Raises Problem."""
     if on_conflict == "update" and not keys:
         raise Problem(
             "bad_request",
@@ -58,7 +59,9 @@ def thd_load(
                 values = ", ".join(f"({', '.join(each.marker for each in row)})" for row in part)
                 bound = [each.value for row in part for each in row if each.bound]
                 cursor.execute(f"{before}VALUES {values}{after}", *bound)
-            total += len(rows)
+                # Of rows that are overwritten some databases count two.
+                counted = on_conflict == "ignore" and cursor.rowcount >= 0
+                total += cursor.rowcount if counted else len(part)
     return total
 
 
@@ -85,6 +88,15 @@ def _thd_kinds(
     try:
         cursor.execute(f"SELECT {names} FROM {dbms.table(table)} WHERE 1 = 0")  # noqa: S608 - quoted
         return [dbms.kind(each) for each in thd_columns(cursor)]
+    except Exception as error:
+        what = diagnosis(error)
+        if NO_TABLE.covers(what):
+            raise Problem("not_found", what.text, hint=NO_TABLE.hint) from None
+        if NO_COLUMN.covers(what):
+            raise Problem(
+                "bad_request", what.text, hint=NO_COLUMN.hint, extra={"field": "columns"}
+            ) from None
+        raise
     finally:
         cursor.close()
 
