@@ -121,7 +121,7 @@ class FilesOverGatewayTests(SynchronousTestCase):
             response.read()
         (self.share / "d").mkdir()
         response = self.send(
-            "GET", f"watch/?settle=0.2&recursive=true&since={line['cursor']}", X_Timeout="6"
+            "GET", f"watch/?settle=0.2&recursive=true&since={line['cursor']}", X_Timeout="9"
         )
         threading.Timer(1, lambda: (self.share / "d" / "three").write_bytes(b"333")).start()
         lines = [json.loads(text) for text in response.read().splitlines()]

@@ -10,11 +10,11 @@ import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Event
 from typing import Final
 
-from attrs import define, field
+from attrs import define
 
 from .confinement import Names
 from .filesystem import (
@@ -28,6 +28,7 @@ from .filesystem import (
     OpenFile,
     TooManyKept,
 )
+from .memory_files import MemoryFile, MemoryFolder, Node, failure, require_file
 
 _MAX_NAME: Final = 255
 _MAX_LINKS: Final = 40
@@ -36,38 +37,17 @@ _START: Final = 1_700_000_000_000_000_000
 _TICK: Final = 1_000_000_000
 
 
-def _failure(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
-
-
-@define(eq=False)
-class _Node:
-    kind: Kind
-    inode: int
-    modified: int
-    created: int
-    changed: int
-    content: bytes = b""
-    target: bytes = b""
-    children: dict[bytes, _Node] = field(factory=dict)
-
-    def facts(self) -> Facts:
-        return Facts(
-            self.kind, len(self.content), self.modified, self.inode, self.created, self.changed
-        )
-
-
 @define
 class _Spot:
     """A folder and a name in it that may or may not exist; the base itself has no name."""
 
     names: Names
-    folder: _Node
-    node: _Node | None
+    folder: Node
+    node: Node | None
 
-    def require(self) -> _Node:
+    def require(self) -> Node:
         if self.node is None:
-            raise _failure(errno.ENOENT)
+            raise failure(errno.ENOENT)
         return self.node
 
 
@@ -117,7 +97,7 @@ class InMemoryFilesystem:
         """Open a regular file."""
         with self._turn:
             spot = self._spot(path)
-            _require_file(node := spot.require())
+            require_file(node := spot.require())
             return MemoryFile(Found(spot.names, node.facts()), node)
 
     def open_folder(self, path: Names) -> MemoryFolder:
@@ -126,7 +106,7 @@ class InMemoryFilesystem:
             spot = self._spot(path)
             node = spot.require()
             if node.kind is not Kind.FOLDER:
-                raise _failure(errno.ENOTDIR)
+                raise failure(errno.ENOTDIR)
             return MemoryFolder(Found(spot.names, node.facts()), node)
 
     def notifications(self) -> None:
@@ -137,7 +117,7 @@ class InMemoryFilesystem:
         with self._turn:
             spot = self._spot(path)
             if spot.node is not None:
-                _require_file(spot.node)
+                require_file(spot.node)
             return MemoryPendingFile(self, spot)
 
     def resume_file(self, path: Names, key: bytes, offset: int) -> MemoryKeptFile:
@@ -145,7 +125,7 @@ class InMemoryFilesystem:
         with self._turn:
             spot = self._spot(path)
             if spot.node is not None:
-                _require_file(spot.node)
+                require_file(spot.node)
             content = self._kept.get((key, spot.names), bytearray())
             if offset > len(content):
                 raise OffsetBeyond(len(content))
@@ -164,14 +144,14 @@ class InMemoryFilesystem:
         with self._turn:
             content = self._kept.get((key, self._spot(path).names))
             if content is None:
-                raise _failure(errno.ENOENT)
+                raise failure(errno.ENOENT)
             return len(content)
 
     def drop_kept(self, path: Names, key: bytes) -> None:
         """Remove an upload."""
         with self._turn:
             if self._kept.pop((key, self._spot(path).names), None) is None:
-                raise _failure(errno.ENOENT)
+                raise failure(errno.ENOENT)
 
     def expire_kept(self) -> None:
         """Time stands still here while nothing changes."""
@@ -185,9 +165,9 @@ class InMemoryFilesystem:
                 raise NotRegular
             approve(Found(spot.names, node.facts()))
             if not spot.names:
-                raise _failure(errno.EBUSY)
+                raise failure(errno.EBUSY)
             if node.children:
-                raise _failure(errno.ENOTEMPTY)
+                raise failure(errno.ENOTEMPTY)
             self._take_out(spot)
 
     def remove_tree(self, path: Names, approve: Callable[[Found], None], stop: Event) -> None:
@@ -196,7 +176,7 @@ class InMemoryFilesystem:
             spot = self._spot(path, follow=False)
             node = spot.require()
             if not spot.names:
-                raise _failure(errno.EBUSY)
+                raise failure(errno.EBUSY)
             if node.kind is Kind.SPECIAL:
                 raise NotRegular
             approve(Found(spot.names, node.facts()))
@@ -210,7 +190,7 @@ class InMemoryFilesystem:
                 self._put(spot, self._node(Kind.FOLDER))
                 return True
             if spot.node.kind is not Kind.FOLDER:
-                raise _failure(errno.EEXIST)
+                raise failure(errno.EEXIST)
             return False
 
     def move(
@@ -221,7 +201,7 @@ class InMemoryFilesystem:
             old = self._spot(source, follow=False)
             new = self._spot(target, follow=False)
             if not (old.names and new.names):
-                raise _failure(errno.EBUSY)
+                raise failure(errno.EBUSY)
             node, there = old.require(), new.node
             if node.kind is Kind.SPECIAL:
                 raise NotRegular
@@ -230,9 +210,9 @@ class InMemoryFilesystem:
                 None if there is None else Found(new.names, there.facts()),
             )
             if there is not None and not (node.kind is there.kind is Kind.FILE):
-                raise _failure(errno.EEXIST)
+                raise failure(errno.EEXIST)
             if node.kind is Kind.FOLDER and new.names[: len(old.names)] == old.names:
-                raise _failure(errno.EINVAL)
+                raise failure(errno.EINVAL)
             self._take_out(old)
             self._put(new, node)
             node.changed = next(self._clock)
@@ -254,7 +234,7 @@ class InMemoryFilesystem:
                 node.content = b"".join(compose(None))
                 self._put(spot, node)
                 return node.facts(), True
-            _require_file(node)
+            require_file(node)
             found = Found(spot.names, node.facts())
             approve(spot.names, found.facts)
             node.content += b"".join(compose(MemoryFile(found, node)))
@@ -275,7 +255,7 @@ class InMemoryFilesystem:
         with self._turn:
             existing = spot.folder.children.get(spot.names[-1])
             if existing is not None:
-                _require_file(existing)
+                require_file(existing)
             approve(None if existing is None else existing.facts())
             node = self._node(Kind.FILE)
             node.content = content
@@ -283,7 +263,7 @@ class InMemoryFilesystem:
             spot.folder.modified = spot.folder.changed = node.modified
             return node.facts(), existing is None
 
-    def _put(self, spot: _Spot, node: _Node) -> None:
+    def _put(self, spot: _Spot, node: Node) -> None:
         spot.folder.children[spot.names[-1]] = node
         spot.folder.modified = spot.folder.changed = next(self._clock)
 
@@ -291,9 +271,9 @@ class InMemoryFilesystem:
         del spot.folder.children[spot.names[-1]]
         spot.folder.modified = spot.folder.changed = next(self._clock)
 
-    def _node(self, kind: Kind) -> _Node:
+    def _node(self, kind: Kind) -> Node:
         now = next(self._clock)
-        return _Node(kind, next(self._inodes), now, now, now)
+        return Node(kind, next(self._inodes), now, now, now)
 
     def _spot(self, path: Names, *, follow: bool = True) -> _Spot:
         ahead = deque(path)
@@ -309,21 +289,21 @@ class InMemoryFilesystem:
                 nodes.pop()
                 continue
             if len(name) > _MAX_NAME:
-                raise _failure(errno.ENAMETOOLONG)
+                raise failure(errno.ENAMETOOLONG)
             node = nodes[-1].children.get(name)
             if node is not None and node.kind is Kind.LINK and (ahead or follow):
                 links += 1
                 if links > _MAX_LINKS:
-                    raise _failure(errno.ELOOP)
+                    raise failure(errno.ELOOP)
                 if node.target.startswith(b"/"):
                     behind, nodes = [], [self._root]
                 ahead.extendleft(reversed(self._components(node.target)))
             elif not ahead:
                 return _Spot((*behind, name), nodes[-1], node)
             elif node is None:
-                raise _failure(errno.ENOENT)
+                raise failure(errno.ENOENT)
             elif node.kind is not Kind.FOLDER:
-                raise _failure(errno.ENOTDIR)
+                raise failure(errno.ENOTDIR)
             else:
                 behind.append(name)
                 nodes.append(node)
@@ -337,59 +317,6 @@ class InMemoryFilesystem:
         if components[: len(base)] != base:
             raise LeavesBase
         return components[len(base) :]
-
-
-def _require_file(node: _Node) -> None:
-    if node.kind is Kind.FOLDER:
-        raise _failure(errno.EISDIR)
-    if node.kind is not Kind.FILE:
-        raise NotRegular
-
-
-@define
-class MemoryFile:
-    """A file opened for reading: replaced, it stays; cut short in place, it ends sooner."""
-
-    found: Found
-    _node: _Node
-    closed: bool = False
-
-    def read(self, offset: int, size: int) -> bytes:
-        """That many bytes, fewer only where the file ends."""
-        if self.closed:
-            raise _failure(errno.EBADF)
-        return self._node.content[offset : offset + size]
-
-    def close(self) -> None:
-        """Idempotent."""
-        self.closed = True
-
-
-@define
-class MemoryFolder:
-    """A folder opened for reading."""
-
-    found: Found
-    _node: _Node
-
-    def names(self) -> Iterator[tuple[bytes, Kind]]:
-        """Every name, in reverse of its making: callers must not count on an order."""
-        for name, node in reversed(list(self._node.children.items())):
-            yield name, node.kind
-
-    @property
-    def descriptor(self) -> int | None:
-        """There is none."""
-        return None
-
-    def facts(self, name: bytes, *, with_created: bool = True) -> Facts:
-        """Of one name in it."""
-        if name not in self._node.children:
-            raise _failure(errno.ENOENT)
-        return self._node.children[name].facts()
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 class MemoryPendingFile:

@@ -108,7 +108,6 @@ class Uploads:
                 extra={"field": "content-digest"},
             )
         key = key_of(request.caller, part.upload)
-        limit = None if self._limit is None else self._limit - part.offset
 
         async def work() -> Response:
             resuming = self._threads.start(
@@ -122,9 +121,10 @@ class Uploads:
                 kept,
                 path,
                 content_length(request),
-                limit,
+                self._limit,
                 None,
                 _approving(path, conditions),
+                part.offset,
             )
             if isinstance(taken, LastPart):
                 taken.whole = whole

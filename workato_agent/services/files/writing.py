@@ -101,7 +101,8 @@ class Receiving(Generic[F, T]):
     """Takes a body into a pending file, one block being written while the next is gathered.
 
     :ivar length: Content-Length, where the caller sent one.
-    :ivar limit: how many bytes the policy's ``max_bytes`` leaves for this body.
+    :ivar limit: the policy's ``max_bytes``.
+    :ivar begun: how many bytes of the file have come before this body.
     :ivar approve: the last word before the file takes its place (``PendingFile.commit``).
     """
 
@@ -113,6 +114,7 @@ class Receiving(Generic[F, T]):
     limit: int | None
     digest: ExpectedDigest | None
     approve: Callable[[Facts | None], None]
+    begun: int = 0
     stop: Event = field(factory=Event)
     rest: list[bytes] = field(factory=list)
     _writing: ThreadCall[None] | None = None
@@ -159,7 +161,7 @@ class Receiving(Generic[F, T]):
         """Write all but the rest."""
         gathered = total = 0
         async for chunk in body:
-            if self.limit is not None and total + len(chunk) > self.limit:
+            if self.limit is not None and self.begun + total + len(chunk) > self.limit:
                 raise too_large(self.limit)
             total += len(chunk)
             self.rest.append(chunk)
@@ -171,8 +173,7 @@ class Receiving(Generic[F, T]):
         if self.length is not None and total != self.length:
             raise Problem(
                 "bad_request",
-                f"the body has {total} bytes where Content-Length says {self.length}; "
-                "nothing was written",
+                f"the body has {total} bytes where Content-Length says {self.length}",
                 hint="Send the whole body.",
             )
         await self._written()
