@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.agent.test_http_connection import HEAD, OK, ConnectionTestCase, Wire
@@ -15,6 +19,7 @@ from workato_agent.services.http.messages import Incoming, Outgoing
 from workato_agent.services.http.service import HttpService
 from workato_agent.services.http.settings import HttpSettings
 from workato_agent.services.http.streaming import IncomingBody
+from workato_agent.services.http.switching import watch
 from workato_tunnel.problems import Problem
 
 AGREED = (
@@ -132,6 +137,32 @@ class SwitchingTests(ConnectionTestCase):
         waiting = self.get()
         self.feed(AGREED)
         self.failure(waiting, "target_wrong_type")
+
+
+class WatchTests(SynchronousTestCase):
+    def test_the_kernel_asks_a_silent_host_with_tls_or_without(self) -> None:
+        for wrapped in (False, True):
+            with socket.socket() as handle:
+                wire = SocketWire(handle)
+                transport: object = wire
+                if wrapped:
+                    transport = ProtocolWrapper(Factory(), Protocol())  # type: ignore[no-untyped-call]
+                    transport.transport = wire  # type: ignore[attr-defined]
+                watch(transport)
+                asked = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+                given = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+                self.assertEqual((asked, given), (60, 120_000))
+        watch(Wire())
+
+
+class SocketWire:
+    """A transport as far as it has a socket."""
+
+    def __init__(self, handle: socket.socket) -> None:
+        self.handle = handle
+
+    def getHandle(self) -> socket.socket:  # noqa: N802 - Twisted's name
+        return self.handle
 
 
 class RequestTests(SynchronousTestCase):

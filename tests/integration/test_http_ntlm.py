@@ -17,13 +17,14 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.web.server import Site
 
-from tests.support.files import Chunks
+from tests.support.files import Chunks, PacedBody
 from tests.support.http import Identity, Peer, RawTarget, TestAuthority, http_request, whole_body
 from tests.support.http_app import HttpTestCase, sized
 from tests.support.ntlm import DOMAIN, PASSWORD, USER, WindowsApplication
 from workato_agent.services.http.credentials import Ntlm
 from workato_agent.services.http.service import HttpService
 from workato_agent.services.http.settings import HttpSettings
+from workato_agent.services.http.streaming import IncomingBody
 from workato_tunnel.problems import Problem
 
 ACCOUNT = Ntlm(USER, PASSWORD, DOMAIN)
@@ -156,6 +157,36 @@ class BodyTests(NtlmTestCase):
         response, _ = await self.call(self.login(), "POST", **sized(b"abc"))  # type: ignore[arg-type]
         self.assertEqual(response.status, 200)
         self.assertEqual(self.windows.connections, 1)
+
+
+class WebSocketTests(NtlmTestCase):
+    async def test_a_websocket_is_asked_for_once_the_connection_is_logged_in(self) -> None:
+        challenge = b64encode(b"NTLMSSP\0\x02\0\0\0" + bytes(40))
+
+        def script(peer: Peer) -> None:
+            peer.answered += 1
+            peer.write(
+                ASKING.replace(b"NTLM", b"NTLM " + challenge)
+                if peer.answered == 1
+                else b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\nbytes"
+                if peer.answered == 2
+                else b""
+            )
+
+        target = RawTarget(script)
+        service = self.serve_raw(target, evolve(self.settings, auth=ACCOUNT))
+        body = PacedBody()
+        request = http_request("GET", "x", headers=(("upgrade", "websocket"),), body=body)
+        response = await service.handle(request)
+        assert isinstance(response.body, IncomingBody)
+        self.assertEqual((response.status, await anext(response.body)), (101, b"bytes"))
+        opening, asking, _ = bytes(target.peers[0].received).split(b"\r\n\r\n")
+        self.assertNotIn(b"Upgrade", opening)
+        self.assertIn(b"Upgrade: websocket", asking)
+        self.assertEqual(service._client.pool.counts, (1, 0, 0))
+        await response.body.aclose()
+        await target.peers[0].lost
+        self.assertEqual(service._client.pool.counts, (0, 0, 0))
 
 
 class TargetTests(NtlmTestCase):

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import tempfile
 import threading
 import time
@@ -24,6 +25,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import Server, ServerConnection, serve
 
 from demo.deployment import Deployment
+from tests.support.http import TestAuthority
 
 MEBIBYTE = 1 << 20
 
@@ -35,7 +37,7 @@ class Application:
     :ivar closed: close codes that callers sent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.closed: list[int | None] = []
         self.pongs = 0
@@ -43,6 +45,7 @@ class Application:
             self.talk,
             "127.0.0.1",
             0,
+            ssl=context,
             process_request=self.refuse,
             select_subprotocol=lambda _link, offered: offered[-1] if offered else None,
             max_size=None,
@@ -129,7 +132,12 @@ class WebSocketTests(SynchronousTestCase):
     @staticmethod
     def deploy() -> tuple[Deployment, Application, Mute, str]:
         folder = Path(tempfile.mkdtemp())
-        application, mute = Application(), Mute()
+        authority = TestAuthority(folder)
+        identity = authority.issue("localhost")
+        (folder / "ca.pem").write_bytes(authority.pem)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(identity.certificate, identity.key)
+        application, secure, mute = Application(), Application(context), Mute()
         url = f"http://127.0.0.1:{application.port}"
         sections = (
             "http:\n"
@@ -137,6 +145,7 @@ class WebSocketTests(SynchronousTestCase):
             f"  few: {{ base_url: {url}, pool: {{ max: 2, wait: 1 }} }}\n"
             f"  read: {{ base_url: {url}, methods: [GET] }}\n"
             f"  live: {{ base_url: {url}, methods: [websocket] }}\n"
+            f"  tls: {{ base_url: 'https://localhost:{secure.port}', ca: {folder}/ca.pem }}\n"
             f"  mute: {{ base_url: 'http://127.0.0.1:{mute.port}' }}\n"
         )
         deployment = Deployment(folder, "plant", sections)
@@ -229,6 +238,22 @@ class WebSocketTests(SynchronousTestCase):
         self.assertEqual(answer.headers["X-Onprem-Target-Status"], "1")
         answer = self.refusal("app/missing")
         self.assertEqual((answer.status_code, answer.body), (404, b"n" * 200_000))
+
+    def test_an_application_behind_tls(self) -> None:
+        link = self.open("tls/echo")
+        for size in (1, 70_000, MEBIBYTE):
+            message = os.urandom(size)
+            link.send(message)
+            self.assertEqual(link.recv(timeout=20), message)
+        link.close(4000)
+        self.assertEqual(link.close_code, 4000)
+        link = self.open("tls/flood?320")
+        time.sleep(0.5)
+        for number in range(320):
+            self.assertEqual(link.recv(timeout=20), number.to_bytes(4, "big") * 16_384)
+        closed: ConnectionClosed = self.assertRaises(ConnectionClosed, link.recv, 20)
+        assert closed.rcvd is not None
+        self.assertEqual(closed.rcvd.code, 1000)
 
     def test_a_target_that_dies_ends_the_callers_connection_unclean(self) -> None:
         link = self.open("app/die")

@@ -24,6 +24,7 @@ from zope.interface import implementer
 from .. import greetings
 from . import failures, switching
 from .fields import Answer, MalformedFields, incoming
+from .lastwords import LastWords
 from .messages import Incoming, Outgoing
 from .patience import Patience
 from .sending import RequestSender, Unsent, Wire
@@ -89,7 +90,7 @@ class HttpConnection(TwistedProtocol):
         self.kept: int | None = None
         self.idle_since = 0.0
         self._socket: socket.socket | None = None
-        self._spare: socket.socket | None = None
+        self._last_words = LastWords()
         self._closed = False
         self._held = False
         self._secure = False
@@ -239,7 +240,7 @@ class HttpConnection(TwistedProtocol):
             self._not_sent(error)
         under_way = self._sender.sending or not self._sender.flushed
         if under_way and self._socket is not None and not self._closed:
-            self._spare = self._socket.dup()
+            self._last_words.listen(self._socket)
         if self._busy:
             self._patience.begin()
         return waiting
@@ -260,24 +261,11 @@ class HttpConnection(TwistedProtocol):
         self._fail(failures.silent(self._origin, self._patience.limit))
 
     def _read_rest(self) -> None:
-        """Read what the target had answered before it cut an upload off.
-
-        A write that fails closes the transport's socket though the answer waits in the kernel; the
-        duplicate still gets at it.
-        """
-        spare, self._spare = self._spare, None
-        if spare is None:
-            return
-        try:
-            while self._busy and not self._closed:
-                data = spare.recv(HEAD_LIMIT)
-                if not data:
-                    return
-                self.dataReceived(data)
-        except OSError:
-            return
-        finally:
-            spare.close()
+        """Read what the target had answered before it cut an upload off."""
+        for data in self._last_words.read(HEAD_LIMIT):
+            if not self._busy or self._closed:
+                return
+            self.dataReceived(data)
 
     def abort(self) -> None:
         """Close the connection at once, whatever is on it."""
@@ -297,15 +285,10 @@ class HttpConnection(TwistedProtocol):
         """No call comes here any more."""
         if not self._closed:
             self._closed = True
-            self._drop_spare()
+            self._last_words.drop()
             self._patience.end()
             self._sender.close()
             self._owner.gone(self)
-
-    def _drop_spare(self) -> None:
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            spare.close()
 
     def _cancelled(self, _waiting: Deferred[Incoming]) -> None:
         self._waiting = None
@@ -343,7 +326,7 @@ class HttpConnection(TwistedProtocol):
         """The response is complete: hand it over, and the connection back."""
         waiting, body, answer, pieces = self._waiting, self._body, self._answer, self._pieces
         status, hold = self._status, self._hold
-        self._drop_spare()
+        self._last_words.drop()
         self._patience.end()
         reusable = self._reusable and not self._sender.sending and not self._closed
         self.served += 1
@@ -378,7 +361,7 @@ class HttpConnection(TwistedProtocol):
         waiting, self._waiting = self._waiting, None
         passage, self._passage = self._passage, None
         self._switched = self._until_close = True
-        self._drop_spare()
+        self._last_words.drop()
         self._patience.end()
         switching.watch(self.transport)
         self._body = body = self._incoming_body()
