@@ -284,6 +284,11 @@ class Direct(TunnelCheck):
         self.assertIn("issued by CN=test CA", steps["tls"].detail)
         self.assertIs(steps["clock"].state, State.OK)
 
+    async def test_an_identity_that_can_not_be_looked_at(self) -> None:
+        steps = await self.check(gateway={"identity": str(self.folder / ("x" * 300))})
+        self.assertIs(steps["identity"].state, State.FAILED)
+        self.assertIn("File name too long", steps["identity"].detail)
+
     async def test_an_identity_open_to_others(self) -> None:
         await self.enrolled()
         (self.folder / "one" / "key.pem").chmod(0o644)

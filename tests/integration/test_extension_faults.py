@@ -56,6 +56,12 @@ class Failures(ExtensionCase):
         self.assertNotEqual(after["pid"], before)
         self.assertEqual(after["calls"], 1)
 
+    async def test_a_process_that_leaves_another_behind_is_given_up_all_the_same(self) -> None:
+        self.serve(note=str(self.note))
+        self.assertIn("with exit code 9", (await self.problem("leaves")).detail)
+        await self.assert_serves_on()
+        os.kill(int(self.note.read_text()), 9)
+
     async def test_a_process_that_crashes_is_started_anew(self) -> None:
         self.serve()
         self.assertIn("by signal SIGSEGV", (await self.problem("segfaults")).detail)

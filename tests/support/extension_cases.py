@@ -129,6 +129,12 @@ class Cases(Extension):
         time.sleep(60)
         return Response()
 
+    def do_leaves(self, request: Request) -> Response:
+        """Dies, and leaves a process of another session that holds its output open."""
+        child = subprocess.Popen(["sleep", "20"], start_new_session=True)
+        self._note(str(child.pid))
+        os._exit(9)
+
     def do_prints(self, request: Request) -> Response:
         print("to stdout")
         print("to stderr", file=sys.stderr)

@@ -16,7 +16,12 @@ def identity_of(gateway: GatewayOptions) -> Identity:
 
     Raises NotEnrolled and IdentityError.
     """
-    identity = load_identity(gateway.identity)
+    try:
+        identity = load_identity(gateway.identity)
+    except OSError as error:
+        raise IdentityError(
+            f"{gateway.identity}: {error.strerror}: ask as the agent's user or as root"
+        ) from error
     if isinstance(gateway.ca, Path):
         try:
             pem = gateway.ca.read_bytes()

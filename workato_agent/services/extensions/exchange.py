@@ -77,16 +77,10 @@ class Exchange:
         elif isinstance(message, End):
             self._end(None if self.status else self._invalid("it has no head"))
         else:
-            code = message.code if message.code in PROBLEM_TYPES else "internal_error"
-            self._end(
-                Problem(
-                    code,
-                    message.detail,
-                    hint=message.hint,
-                    retry_after=message.retry_after,
-                    extra=message.extra,
-                )
-            )
+            problem = _problem(message)
+            if problem is None:
+                return False
+            self._end(problem)
         return True
 
     def stir(self) -> None:
@@ -217,3 +211,18 @@ class Exchange:
         want, self._want = self._want, None
         if want is not None and self._wanted > 0:
             want.callback(None)
+
+
+def _problem(failed: Failed) -> Problem | None:
+    """What the caller is told; None where it would be no problem document."""
+    code = failed.code if failed.code in PROBLEM_TYPES else "internal_error"
+    try:
+        return Problem(
+            code,
+            failed.detail,
+            hint=failed.hint,
+            retry_after=failed.retry_after,
+            extra=failed.extra,
+        )
+    except ValueError:
+        return None
