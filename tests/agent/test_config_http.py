@@ -77,6 +77,22 @@ class CertificateTests(ConfigTestCase):
         self.assertEqual(wrong, ("key", "can't be decrypted with this password"))
         self.load(self.text(self.own.certificate, locked, ", password: s3cret"))
 
+    def test_other_files_of_the_same_names_are_another_config(self) -> None:
+        ca = self.folder / "ca.pem"
+        ca.write_bytes(self.authority.pem)
+        own = self.own
+        pair = f"auth: {{certificate: {{cert: {own.certificate}, key: {own.key}}}}}"
+        text = f"http: {{a: {{base_url: https://a, ca: {ca}, {pair}}}}}"
+        first = self.load(text).of(HttpProfile)["a"]
+        self.assertEqual(self.load(text).of(HttpProfile)["a"], first)
+        renewed = self.authority.issue("agent")
+        own.certificate.write_bytes(renewed.certificate.read_bytes())
+        own.key.write_bytes(renewed.key.read_bytes())
+        second = self.load(text).of(HttpProfile)["a"]
+        self.assertNotEqual(second, first)
+        ca.write_bytes(TestAuthority(self.folder).pem)
+        self.assertNotEqual(self.load(text).of(HttpProfile)["a"], second)
+
     def test_plain_http_has_no_use_for_it(self) -> None:
         text = self.text(self.own.certificate, self.own.key, url="http://a")
         self.assertIn("TLS only", self.only_fault(text)[1])

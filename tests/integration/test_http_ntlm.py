@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 from base64 import b64encode
 from pathlib import Path
@@ -157,6 +158,17 @@ class BodyTests(NtlmTestCase):
         response, _ = await self.call(self.login(), "POST", **sized(b"abc"))  # type: ignore[arg-type]
         self.assertEqual(response.status, 200)
         self.assertEqual(self.windows.connections, 1)
+
+
+class DriverTests(NtlmTestCase):
+    def test_without_pyspnego_the_profile_says_what_to_install(self) -> None:
+        before = sys.modules.pop("spnego", None)
+        self.addCleanup(sys.modules.__setitem__, "spnego", before)
+        sys.modules["spnego"] = None  # type: ignore[assignment]
+        settings = HttpSettings("http://127.0.0.1:1", auth=ACCOUNT)
+        error = self.assertRaises(ValueError, HttpService, reactor, settings)
+        self.assertIn("workato-agent[ntlm]", str(error))
+        HttpService(reactor, evolve(settings, auth=None))  # type: ignore[arg-type]
 
 
 class WebSocketTests(NtlmTestCase):

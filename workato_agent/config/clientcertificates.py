@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from pydantic import model_validator
+from pydantic import PrivateAttr, model_validator
 
 from .fields import ConfigPath, Model, refuse
 from .secrets import Secret
@@ -25,6 +26,8 @@ class CertificateAuth(Model):
     cert: ConfigPath
     key: ConfigPath
     password: Secret | None = None
+    # A reload sees by it that files of the same names hold another pair.
+    _seen: bytes = PrivateAttr(b"")
 
     @model_validator(mode="after")
     def _fit(self) -> CertificateAuth:
@@ -35,6 +38,8 @@ class CertificateAuth(Model):
                 "the pair must have been made together",
                 at="key",
             )
+        both = _content(self.cert, "cert") + _content(self.key, "key")
+        self._seen = sha256(both).digest()
         return self
 
     def expired(self) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from .clientcertificates import CertificateAuth
 from .fields import ConfigPath, Model, PositiveSeconds, Text, refuse, split_url
@@ -86,6 +87,8 @@ class HttpTarget(ProfileConfig):
     verify_host: bool = Field(True, alias="verifyHost")
     redirects: bool = False
     policy: HttpPolicy = HttpPolicy()
+    # A reload sees by it that the file of the same name holds other authorities.
+    _trusted: bytes = PrivateAttr(b"")
 
     @model_validator(mode="before")
     @classmethod
@@ -119,6 +122,15 @@ class HttpTarget(ProfileConfig):
         if value is not None and not value.is_file():
             refuse("there is no such file", "expected a CA's certificate in PEM form")
         return value
+
+    @model_validator(mode="after")
+    def _look_at_ca(self) -> HttpTarget:
+        if self.ca is not None:
+            try:
+                self._trusted = sha256(self.ca.read_bytes()).digest()
+            except OSError as error:
+                refuse(f"can't be read: {error.strerror}", at="ca")
+        return self
 
     def remarks(self) -> tuple[str, ...]:
         """Says where verification is off."""
