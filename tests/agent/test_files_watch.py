@@ -163,6 +163,23 @@ class ScanTests(LocalCase):
         self.assertEqual(self.paths(self.scan()), ["a"])
         self.assertRaises(OSError, self.scan, folder=(b"gone",))
 
+    def test_a_folder_that_moves_during_the_look_is_found_where_it_went(self) -> None:
+        self.make("d/a")
+        before = self.make("z")
+        base = self.base
+
+        class Moving(LocalFilesystem):
+            def open_folder(self, path: Names) -> Any:
+                if path == (b"d",):
+                    (base / "d").rename(base / "e")
+                return super().open_folder(path)
+
+        self.filesystem = Moving(self.base)
+        sighting = self.scan(before=before + 1)
+        self.assertEqual(set(self.paths(sighting)) | {"e/a"}, {"z", "e/a"})
+        again = self.scan(after=sighting.mark)
+        self.assertEqual(set(self.paths(sighting) + self.paths(again)), {"z", "e/a"})
+
     def test_it_stops_when_told(self) -> None:
         self.make("a")
         stop = Event()

@@ -24,6 +24,9 @@ from .filesystem import Facts, Filesystem, Kind, LeavesBase, Notifications, Open
 _LOOK_UP_EVERY: Final = 256
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM})
 
+_ATTEMPTS: Final = 3
+"""How often a tree is gone through anew whose folders are moved meanwhile."""
+
 Mark = tuple[int, bytes]
 """Nanoseconds since 1970, and the path: every change has a place in one order."""
 
@@ -85,6 +88,18 @@ class Scan:
         """Raises Stopped, and OSError for the folder itself."""
         if self.notifications is not None:
             self.notifications.clear()
+        for _ in range(_ATTEMPTS):
+            self._changes, self._ceiling, self._unsettled = [], None, None
+            if self._whole():
+                break
+        self._cut()
+        more = self._ceiling is not None
+        mark = self._changes[-1][0] if more else max(self.after, (self.before, b""))
+        return Sighting(self._changes, more, mark, self._unsettled, self._observed)
+
+    def _whole(self) -> bool:
+        """Go through the tree; False where a folder had gone, maybe elsewhere in it."""
+        whole = True
         ahead: list[tuple[Names, int]] = [(self.sought.folder, 0)]
         while ahead:
             names, moved = ahead.pop()
@@ -93,6 +108,7 @@ class Scan:
             except (OSError, LeavesBase) as error:
                 inner = names != self.sought.folder
                 if inner and (isinstance(error, LeavesBase) or error.errno in _GONE):
+                    whole = whole and getattr(error, "errno", None) != errno.ENOENT
                     continue
                 raise
             try:
@@ -102,10 +118,7 @@ class Scan:
                 ahead += [(inner, moved) for inner in self._look_into(folder, names, moved)]
             finally:
                 folder.close()
-        self._cut()
-        more = self._ceiling is not None
-        mark = self._changes[-1][0] if more else max(self.after, (self.before, b""))
-        return Sighting(self._changes, more, mark, self._unsettled, self._observed)
+        return whole
 
     def _observe(self, folder: OpenFolder) -> None:
         if self.notifications is not None and self._observed:
