@@ -276,6 +276,7 @@ class KeptTests(LocalCase):
         self.resume(0, b"whole")
         name = kept_name(b"key", (b"f",))
         os.link(self.base / os.fsdecode(name), self.base / "f")
+        self.assertRaises(FileNotFoundError, self.filesystem.kept_size, (b"f",), b"key")
         self.assertRaises(OffsetBeyond, self.resume, 5, b"x")
         self.assertEqual(self.resume(0, b"x"), 1)
         self.assertEqual((self.base / "f").read_bytes(), b"whole")

@@ -48,7 +48,10 @@ class KeptUploads:
         file = os.open(name, os.O_WRONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=place.folder)
         try:
             os.fsync(file)
-            return os.fstat(file).st_size
+            status = os.fstat(file)
+            if status.st_nlink != 1:  # in its place, and the agent killed before this name was gone
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            return status.st_size
         finally:
             os.close(file)
 
