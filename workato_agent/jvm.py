@@ -8,6 +8,7 @@ SIGTERM away from the reactor.
 
 from __future__ import annotations
 
+import atexit
 import glob
 import os
 from collections.abc import Sequence
@@ -149,6 +150,10 @@ class Jvm:
             convertStrings=False,
             interrupt=False,
         )
+        # Registered after jpype's own, so it comes before. A Java thread that gives references back
+        # to a Python that is being taken down ends the process with SIGABRT.
+        queue = jpype.JClass("org.jpype.ref.JPypeReferenceQueue").getInstance()
+        atexit.register(queue.stop)
 
 
 PROCESS_JVM: Final = Jvm()

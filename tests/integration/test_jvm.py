@@ -52,7 +52,24 @@ class JvmCase(SynchronousTestCase):
         return done.stdout
 
 
+_ENDING = """
+import atexit
+import jpype
+from workato_agent.jvm import PROCESS_JVM
+
+def show():
+    print(jpype.JClass("org.jpype.ref.JPypeReferenceQueue").getInstance().isRunning())
+
+atexit.register(show)
+PROCESS_JVM.thd_start()
+show()
+"""
+
+
 class Processes(JvmCase):
+    def test_no_java_thread_calls_a_python_that_is_being_taken_down(self) -> None:
+        self.assertEqual(self.output(_ENDING).split(), ["True", "False"])
+
     def test_sigterm_still_stops_the_process_cleanly(self) -> None:
         process = subprocess.Popen(
             [sys.executable, "-c", _SERVING], cwd=ROOT, stdout=subprocess.PIPE, text=True

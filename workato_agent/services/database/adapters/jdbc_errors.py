@@ -253,7 +253,8 @@ _KINDS: Final[tuple[tuple[str, str, str], ...]] = (
         (
             r"Protocol error|unsupported protocol|Unexpected packet|Unknown Response Type|"
             r"invalid stream header|Packet .* is too big|Unsupported version|wrong protocol|"
-            r"IndexOutOfBounds|BufferUnderflow|NegativeArraySize|OutOfMemoryError"
+            r"IndexOutOfBounds|BufferUnderflow|NegativeArraySize|OutOfMemoryError|"
+            r"error occurred while setting up the SSL connection"
         ),
         "target_wrong_type",
         "something else than this driver's database answers there: check host, port and driver",
