@@ -97,7 +97,8 @@ class Csv(LoadTestCase):
             ('i,t\n1,a\n2,"b', 3, "22P04"),
             ("i,t\n1,a\n,b\n", 3, "23502"),
         ):
-            problem = await self.problem(self.load(self.csv(body)), "query_failed")
+            code = "bad_request" if state == "22P04" else "query_failed"
+            problem = await self.problem(self.load(self.csv(body)), code)
             self.assertEqual(
                 (problem.extra["line"], problem.extra["sqlstate"]), (line, state), body
             )
@@ -110,7 +111,7 @@ class Csv(LoadTestCase):
 
     async def test_bytes_that_are_not_utf8(self) -> None:
         body = CsvBody(self.pieces(b"i,t\n1,\xff\n", 100), self.threads)
-        problem = await self.problem(self.load(body), "query_failed")
+        problem = await self.problem(self.load(body), "bad_request")
         self.assertEqual(problem.extra["sqlstate"], "22021")
 
     async def test_a_body_that_is_cut_is_not_written(self) -> None:

@@ -31,6 +31,8 @@ from .postgresql_types import PgType, TypeCatalogue
 _STAGE: Final = "pg_temp.onprem_load"
 _NO_END_MARKS: Final = 180000
 _ROW_BYTES: Final = 200
+_MALFORMED: Final = ("22P04", "22021")
+"""Errors of COPY that are the body's own: its form, its UTF-8."""
 # The server's words may be in any language.
 _PLACE: Final = re.compile(
     r"^COPY [^\n]*?, [^\s,\"]+ (\d+)(?:, [^\s,\"]+ ([^:\n]+))?", re.MULTILINE
@@ -185,8 +187,9 @@ class LoadRun:
             return problem
         unit = "line" if as_it_came else "row"
         column = f", column {match[2]}" if match[2] else ""
+        malformed = as_it_came and error.pgcode in _MALFORMED
         return Problem(
-            problem.code,
+            "bad_request" if malformed else problem.code,
             f"{unit} {match[1]}{column}: {problem.detail}",
             hint=problem.hint,
             extra={**problem.extra, unit: int(match[1])},
