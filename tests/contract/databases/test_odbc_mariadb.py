@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import ClassVar
 
 from twisted.internet import reactor
@@ -18,6 +19,13 @@ from .cases import contract
 from .subject import Stored
 from .test_mysql import Mysql
 
+
+def _in_the_servers_zone(text: object) -> str:
+    """The server of the tests has the zone of their machine."""
+    local = datetime.fromisoformat(str(text)).astimezone().replace(tzinfo=None)
+    return local.isoformat(timespec="microseconds")
+
+
 _WHOLE = "Connector/ODBC 3.1 reads a result whole before it gives the first row"
 
 
@@ -28,7 +36,15 @@ class OdbcMariadb(Mysql):
         kind: stored
         for kind, stored in Mysql.types.items()
         if kind not in ("timestamptz", "interval", "json", "uuid", "boolean")
-    } | {"uuid": Stored("uuid", kind="string")}
+    } | {
+        "uuid": Stored("uuid", kind="string"),
+        "timestamptz": Stored(
+            "timestamp(6) null",
+            kind="timestamp",
+            samples=("2024-02-29T13:45:00.123456+01:00", "2038-01-19T03:14:07Z"),
+            back=_in_the_servers_zone,
+        ),
+    }
     exempt: ClassVar[Mapping[str, str]] = {
         "test_huge_values_pass_in_bounded_memory": _WHOLE,
         "test_closing_the_body_stops_the_statement": _WHOLE,

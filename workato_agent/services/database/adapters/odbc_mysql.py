@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import ClassVar, Final
 
 from workato_tunnel.problems import Problem
@@ -22,6 +23,8 @@ _MOST_AT_ONCE: Final = 2**30
 _MOST_DIGITS: Final = 65
 _MOST_SCALE: Final = 38
 _CASTS: Final = {"date": "DATE", "time": "TIME(6)", "timestamp": "DATETIME(6)"}
+# TIMESTAMP columns are written and read in the session's zone.
+_INSTANT: Final = "CONVERT_TZ(CAST(? AS DATETIME(6)), '+00:00', @@session.time_zone)"
 _STRANGE_MODES: Final = frozenset(
     ("NO_BACKSLASH_ESCAPES", "ANSI_QUOTES", "ANSI", "ORACLE", "MSSQL", "DB2", "POSTGRESQL")
 )
@@ -113,6 +116,8 @@ class Mysql(Dbms):
                 return Placed("?", finite(value.text, where, "this database"))
             if value.type == "decimal":
                 return _decimal(value.text, where)
+            if value.type == "timestamptz":
+                return Placed(_INSTANT, _in_utc(value.text, where))
             if value.type in _CASTS:
                 return Placed(f"CAST(? AS {_CASTS[value.type]})", value.text)
             return Placed("?", value.text)
@@ -211,6 +216,16 @@ class Mysql(Dbms):
             [*values, *surplus],
             after=f"SELECT {', '.join(out)}" if out else None,
         )
+
+
+def _in_utc(text: str, where: str) -> str:
+    try:
+        instant = datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise refused(
+            where, f"{text[:50]!r} is no instant that MySQL can hold", "ISO 8601 with an offset"
+        ) from None
+    return instant.replace(tzinfo=None).isoformat(" ")
 
 
 def _decimal(text: str, where: str) -> Placed:
