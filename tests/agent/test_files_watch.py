@@ -20,6 +20,7 @@ from twisted.internet.task import deferLater
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
 
+from tests.agent.test_files_cancellation import SteppedCase
 from tests.agent.test_files_jail import LocalCase
 from tests.agent.test_files_service import NOW, ServiceCase
 from tests.support.files import (
@@ -38,7 +39,7 @@ from workato_agent.services.files.posix import LocalFilesystem
 from workato_agent.services.files.scanning import Mark, Scan, Sighting, Sought
 from workato_agent.services.files.service import FilesService
 from workato_agent.services.files.settings import FilesPolicy, FilesSettings
-from workato_agent.services.files.watching import BATCH, HEARTBEAT, LOOK_EVERY, MAX_WATCHES
+from workato_agent.services.files.watching import BATCH, HEARTBEAT, LOOK_EVERY, LOOKS, MAX_WATCHES
 
 Line = dict[str, Any]
 FOREVER = 1 << 62
@@ -418,6 +419,27 @@ class WatchTests(WatchCase):
             lines += chunk
         self.assertEqual([line["path"] for line in lines], [f"{n:02}" for n in range(35)])
         self.close()
+
+
+class LookTests(SteppedCase):
+    def test_few_look_at_a_time_and_a_cancel_gives_the_turn_on(self) -> None:
+        opened: list[Any] = []
+        for _ in range(5):
+            opening = start(self.service.handle(request("GET", "watch")))
+            opened.append(self.finish(opening).body)
+        for lines in opened:
+            self.successResultOf(start(lines.__anext__()))
+        calls = [start(lines.__anext__()) for lines in opened]
+        self.assertEqual(len(self.pool.waiting), LOOKS)
+        for call in calls[:-1]:
+            call.cancel()
+        self.pool.run_all()
+        for call in calls[:-1]:
+            self.failureResultOf(call, CancelledError)
+        self.assertNoResult(calls[-1])
+        calls[-1].cancel()
+        self.failureResultOf(calls[-1], CancelledError)
+        self.nothing_is_left()
 
 
 class ObservedTests(TestCase):

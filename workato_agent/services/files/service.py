@@ -10,7 +10,7 @@ from threading import Event
 from typing import Final
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.logger import Logger
 
 from workato_tunnel.problems import Problem
@@ -48,7 +48,7 @@ from .settings import OPERATIONS, FilesSettings
 from .threads import ThreadPool, Threads
 from .transfers import Transfers
 from .uploads import Uploads
-from .watching import MAX_WATCHES, FilesReactor, Watch
+from .watching import LOOKS, MAX_WATCHES, FilesReactor, Watch
 from .writing import expected_digest
 
 log = Logger()
@@ -97,6 +97,7 @@ class FilesService:
         self._now = now
         self._reactor = reactor
         self._watches = 0
+        self._looks = DeferredSemaphore(LOOKS)
         self._uploads = Uploads(
             self._access, self._threads, self._transfers, settings.policy.max_bytes, now
         )
@@ -178,7 +179,14 @@ class FilesService:
                 retry_after=10,
             )
         watch = Watch.of(
-            self._access, self._threads, self._reactor, self._now, request, path, wanted
+            self._access,
+            self._threads,
+            self._looks,
+            self._reactor,
+            self._now,
+            request,
+            path,
+            wanted,
         )
         return Response(
             200, (("content-type", "application/x-ndjson"),), self._watched(watch.lines())

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -25,6 +25,9 @@ from .threads import ReactorFromThreads, Threads
 
 MAX_WATCHES: Final = 64
 """Calls that watch one profile at a time."""
+
+LOOKS: Final = 2
+"""Looks of one profile at a time: the other threads are for its other calls."""
 
 HEARTBEAT: Final = 15.0
 LOOK_EVERY: Final = 5.0
@@ -85,11 +88,13 @@ class Watch:
     """One call that watches a folder.
 
     :ivar mark: all up to here has been told.
+    :ivar looks: one for each look that may be under way in the profile.
     :ivar now: Unix seconds.
     """
 
     access: Access
     threads: Threads
+    looks: DeferredSemaphore
     reactor: FilesReactor
     now: Callable[[], float]
     request: Request
@@ -114,6 +119,7 @@ class Watch:
         cls,
         access: Access,
         threads: Threads,
+        looks: DeferredSemaphore,
         reactor: FilesReactor,
         now: Callable[[], float],
         request: Request,
@@ -134,6 +140,7 @@ class Watch:
         return cls(
             access,
             threads,
+            looks,
             reactor,
             now,
             request,
@@ -148,8 +155,8 @@ class Watch:
         ending = self.reactor.callLater(
             max(0.0, self._ends - self.reactor.seconds()), self._stop.set
         )
-        self._notifications = self.access.filesystem.notifications()
         try:
+            self._notifications = self.access.filesystem.notifications()
             yield self._line("alive")
             while not self._stop.is_set():
                 try:
@@ -171,6 +178,13 @@ class Watch:
 
     async def _look(self) -> Sighting:
         """One look; and when the next one is due."""
+        await self.looks.acquire()
+        try:
+            return await self._look_now()
+        finally:
+            self.looks.release()
+
+    async def _look_now(self) -> Sighting:
         began = self.reactor.seconds()
         scan = Scan(
             self.access.filesystem,
