@@ -15,6 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from tests.support.database import request
 from tests.support.database_service import ARROW, CSV, MSGPACK, NDJSON, Answered, ServiceCase
 from workato_agent.services.database.settings import (
+from workato_tunnel.problems import Problem
     DatabasePolicy,
 )
 
@@ -111,6 +112,15 @@ class Bodies(ServiceCase):
         ):  # fmt: skip
             problem = await self.refused("POST", "query", data, kind=MSGPACK)
             self.assertEqual(problem.code, "bad_request")
+
+    async def test_a_compressed_body_is_refused(self) -> None:
+        for path in ("query", "load/items"):
+            headers = (("content-type", CSV), ("content-encoding", "gzip"))
+            headers = headers[path == "query" :]
+            sent = request("POST", path, b"\x1f\x8b", headers=headers)
+            with self.assertRaises(Problem) as caught:
+                await self.service.handle(sent)
+            self.assertEqual(caught.exception.extra, {"field": "Content-Encoding"})
 
     async def test_other_types_are_refused(self) -> None:
         for kind in ("multipart/form-data; boundary=x", "text/csv", "application/vnd.other"):

@@ -195,6 +195,14 @@ class H2(ValuesCase):
              [1, None], "10:00:00", "0044-03-15"],
         )  # fmt: skip
 
+    def test_a_decimal_whose_point_floats_has_no_scale(self) -> None:
+        cursor = self.connection.thd_run(
+            bind("select cast(1e-10 as decfloat(20)), 1.50", None, self.connection.dialect)
+        )
+        self.assertEqual([each.type for each in cursor.columns], ["decimal", "decimal"])
+        self.assertEqual([each.scale for each in cursor.columns], [None, 2])
+        cursor.thd_close()
+
     def test_what_parts_values_is_no_secret_worth_knowing_later(self) -> None:
         for text in ("\x1f", "\x1e", SEPARATOR[:-1], NULL[:-1], "null", ""):
             self.assertEqual(self.row("select ?, ?", [text, None]), [text, None])

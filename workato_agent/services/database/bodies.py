@@ -154,6 +154,12 @@ class Encoded:
         return decoded
 
 
+def check_encoding(header: str | None) -> None:
+    """Raises Problem ``bad_request`` for a body that is compressed: nothing here unpacks it."""
+    if (header or "identity").strip().lower() != "identity":
+        raise refuse("the body has to come without an encoding", "Content-Encoding")
+
+
 def media_type(content_type: str | None) -> str:
     """:data:`JSON` or :data:`MSGPACK`, of a ``Content-Type``; JSON without one.
 

@@ -9,6 +9,7 @@ from workato_tunnel.problems import Problem
 
 from ...requests import Request
 from .adapters.base import Work
+from .bodies import check_encoding
 from .formats import ALIASES
 from .loading import Conflict, Load, LoadBody
 from .loading_arrow import ArrowBody
@@ -130,6 +131,5 @@ def _media_type(request: Request) -> str:
             raise refuse("the body has to be UTF-8", "Content-Type")
         if (key, value) == ("header", "absent"):
             raise refuse("the body has to have a header line", "Content-Type")
-    if (request.header("content-encoding") or "identity").strip().lower() != "identity":
-        raise refuse("the body has to come without an encoding", "Content-Encoding")
+    check_encoding(request.header("content-encoding"))
     return kind

@@ -14,7 +14,7 @@ from ...requests import Request, Response
 from .adapters.base import Adapter, Output, Work
 from .answers import Document, Held, accepted, result_response
 from .batches import batch_of
-from .bodies import MAX_BODY, Call, Encoded, media_type
+from .bodies import MAX_BODY, Call, Encoded, check_encoding, media_type
 from .formats import negotiate
 from .guard import Guard
 from .loads import load_rows
@@ -273,6 +273,7 @@ class DatabaseService:
 
     async def _body(self, request: Request) -> Encoded:
         kind = media_type(request.header("content-type"))
+        check_encoding(request.header("content-encoding"))
         return Encoded(await request.body.read(MAX_BODY), kind)
 
     async def _parsed(self, body: Encoded, parse: Callable[[], T]) -> T:

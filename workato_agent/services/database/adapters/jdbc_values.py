@@ -79,7 +79,8 @@ def column_reading(
     elif named == "bit" and precision > 1:
         # PostgreSQL's are text of 0 and 1, and MySQL's, which writes them in capitals, bytes.
         kind, reading = ("string", "text") if type_name == "bit" else ("bytes", "bytes")
-    if kind == "decimal" and 0 < precision < _DECIMALS_OF_ITS_OWN and 0 <= scale <= precision:
+    fixed = kind == "decimal" and named != "decfloat"
+    if fixed and 0 < precision < _DECIMALS_OF_ITS_OWN and 0 <= scale <= precision:
         return ColumnReading(Column(name, kind, precision=precision, scale=scale), reading)
     return ColumnReading(Column(name, kind), reading, zoned=named == "_timestamptz")
 
