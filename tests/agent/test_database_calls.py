@@ -15,9 +15,9 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from tests.support.database import request
 from tests.support.database_service import ARROW, CSV, MSGPACK, NDJSON, Answered, ServiceCase
 from workato_agent.services.database.settings import (
-from workato_tunnel.problems import Problem
     DatabasePolicy,
 )
+from workato_tunnel.problems import Problem
 
 
 @define(eq=False)
