@@ -157,7 +157,7 @@ class Failures(JvmCase):
             "jvm = Hanging(start_seconds=0.2)\n"
             "def wait():\n"
             "    try: jvm.thd_start()\n"
-            "    except Exception as error: print(error.detail)\n"
+            "    except Exception as error: print(error.detail + chr(10), end='')\n"
             "threads = [threading.Thread(target=wait) for _ in range(2)]\n"
             "[thread.start() for thread in threads]; [thread.join() for thread in threads]\n"
         )
