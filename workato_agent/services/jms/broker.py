@@ -148,5 +148,5 @@ class Broker(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give back what is outstanding and disconnect. Ends within a few seconds whatever happens."""
+        """Give back what is outstanding and disconnect; ends within seconds, whatever comes."""
         ...
