@@ -226,7 +226,7 @@ class Drill:
         """Take what has come back, until nothing is left."""
         quiet = 0
         deadline = time.monotonic() + _PATIENCE
-        # Longer than ack_timeout together: what a caller had whose agent was killed is back by then.
+        # Together longer than ack_timeout: what a killed caller had is back by then.
         while quiet < 2 and time.monotonic() < deadline:
             quiet = 0 if self.receive(3) else quiet + 1
 
