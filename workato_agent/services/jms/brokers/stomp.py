@@ -26,6 +26,7 @@ from .stomp_link import LinkLost, Refused, StompLink
 IDLE: Final = 30.0
 """Seconds until a connection that nobody uses is closed."""
 CLOSING: Final = 2.0
+BROWSED_BYTES: Final = 16 * 2**20
 TRANSACTION: Final = 500
 """Messages of one transaction."""
 TRANSACTION_BYTES: Final = 4 * 2**20
@@ -260,16 +261,19 @@ class StompBroker:
     ) -> list[IncomingMessage]:
         link, dialect = connected.link, connected.dialect
         found: list[IncomingMessage] = []
+        size = 0
         seen: Deferred[None] = Deferred()
 
         def take(frame: Frame) -> None:
-            if frame.headers.get("browser") == "end" or len(found) >= limit:
-                if not seen.called:
-                    seen.callback(None)
-            else:
+            nonlocal size
+            if seen.called:
+                return
+            if frame.headers.get("browser") != "end":
                 found.append(dialect.received(frame))
-                if len(found) >= limit and not seen.called:
-                    seen.callback(None)
+                size += len(frame.body)
+                if len(found) < limit and size < BROWSED_BYTES:
+                    return
+            seen.callback(None)
 
         def on_lost() -> None:
             if not seen.called and link.lost is not None:
