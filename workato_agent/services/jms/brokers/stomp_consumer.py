@@ -3,9 +3,9 @@
 A subscription of STOMP is sent messages as long as it has room (its prefetch), whether somebody
 wants them or not, and neither server takes a single message back from it: ActiveMQ puts what is
 NACKed aside as dead. So each message has a subscription of its own, a slot with room for one. Slots
-are opened as callers want messages: one for whoever waits, then as many again as have come. What is
-released goes back by ending its slot; an acknowledged slot is filled again by the broker, and stays
-open for :data:`STANDING` seconds for the caller's next receive.
+are opened as callers want messages: for whoever waits as many as the last one got, then more as
+they are filled. What is released goes back by ending its slot; an acknowledged slot is filled again
+by the broker, and stays open for :data:`STANDING` seconds for the caller's next receive.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from .stomp_dialling import lost, refusal
 from .stomp_frames import Frame
 from .stomp_link import LinkLost, Refused, StompLink
 
-STANDING: Final = 0.2
+STANDING: Final = 0.5
+GROWTH: Final = 3
+"""Slots that are opened for each message that has come."""
 SURPLUS: Final = 2.0
 """Seconds for which a message may be held although callers come and go."""
 FIRST_LOOK: Final = 0.1
@@ -151,7 +153,7 @@ class StompConsumer:
     async def receive(self, limit: int, wait: float, max_bytes: int) -> StompBatch | None:
         """As of ``Broker``. Raises Problem, and Moved where another consumer has to be asked."""
         clock = self._clock
-        receiver = Receiver(limit, limit if self.single else 1)
+        receiver = Receiver(limit, limit if self.single else min(limit, max(1, self._last_batch)))
         taken: list[Taken] = []
         until = clock.seconds() + wait
         try:
@@ -186,10 +188,10 @@ class StompConsumer:
     def _batch(self, taken: list[Taken]) -> StompBatch | None:
         if self.link.lost is not None:
             raise self.link.lost
+        self._last_batch = len(taken)
         if not taken:
             return None
         batch = StompBatch(self, taken)
-        self._last_batch = len(taken)
         self.batches.add(batch)
         return batch
 
@@ -209,7 +211,7 @@ class StompConsumer:
             if len(taken) >= limit or size >= max_bytes or left <= 0:
                 return
             room = max(1, (max_bytes - size) * len(taken) // max(size, 1))
-            receiver.demand = min(limit - len(taken), len(taken), room)
+            receiver.demand = min(limit - len(taken), GROWTH * len(taken), room)
             confirmed = None if self.single else self._open()
             if confirmed is not None:
                 await confirmed
@@ -318,6 +320,10 @@ class StompConsumer:
         self._standing = None
         if now - self.idle_since >= STANDING * 0.9 and not self._gathering:
             self._trim(0)
+            if self.single and not self.busy:
+                # Another agent may want it, and the broker knows one holder at a time.
+                self.retired = True
+                self._rest()
             return
         if self._filled and now - self._filled[0].since > SURPLUS:
             self._trim(self._last_batch)
