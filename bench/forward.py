@@ -37,6 +37,7 @@ def measure(site: Site) -> list[Result]:
                     site,
                     databases[name].port,
                     "--select-only",
+                    "--protocol=prepared",
                     "--no-vacuum",
                     f"--client={_CLIENTS}",
                     f"--time={_SECONDS}",
@@ -104,7 +105,7 @@ def _pgbench(site: Site, port: int, *options: str) -> str:
     os.environ["PGPASSWORD"] = PASSWORD
     return run(
         [str(programs[-1]), "--host=127.0.0.1", f"--port={port}", "--username=bench",
-         "--protocol=prepared", *options, "postgres"],
+         *options, "postgres"],
         cwd=site.folder,
         seconds=120,
     )  # fmt: skip

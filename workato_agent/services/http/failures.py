@@ -197,16 +197,6 @@ def no_login(origin: Origin, what: str) -> Problem:
     )
 
 
-def dropped(origin: Origin, received: int) -> Problem:
-    """The target cut a WebSocket."""
-    return _unreachable(
-        origin,
-        "cut",
-        f"{origin} cut the WebSocket's connection after {received} bytes",
-        "Look into the application's log, and for a firewall or proxy before it",
-    )
-
-
 def no_handshake(origin: Origin, timeout: float) -> Problem:
     """The target answered nothing to a request for a WebSocket."""
     return _unreachable(
