@@ -29,7 +29,8 @@ from .services.extensions.settings import ExtensionSettings
 from .services.files.posix import LocalFilesystem
 from .services.files.service import FilesService
 from .services.files.settings import FilesPolicy, FilesSettings
-from .services.http.credentials import Basic, Bearer, ClientCertificate, Ntlm
+from .services.handshakes import ClientCertificate
+from .services.http.credentials import Basic, Bearer, Ntlm
 from .services.http.service import HttpService
 from .services.http.settings import HttpSettings
 from .services.scripts.service import OPERATIONS as SCRIPT_OPERATIONS
