@@ -108,9 +108,10 @@ def _context(settings: TlsSettings) -> Context:
         trusted = trustRootFromCertificates(_authorities(settings.ca))
         options = CertificateOptions(trustRoot=trusted, acceptableProtocols=offered)
     context = options.getContext()
-    if settings.ca is not None and not settings.trust_all:
+    store = context.get_cert_store()
+    if settings.ca is not None and store is not None:
         # Whoever gives a server's own certificate, or an intermediate CA's, means to trust that.
-        context.get_cert_store().set_flags(X509StoreFlags.PARTIAL_CHAIN)
+        store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
     if settings.certificate is not None:
         _show(context, settings.certificate)
     return context
