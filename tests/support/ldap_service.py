@@ -10,11 +10,11 @@ from twisted.internet import reactor
 from twisted.internet.defer import ensureDeferred
 from twisted.trial.unittest import TestCase
 
-from workato_agent.config import parse_config
 from tests.support.database import read, request
 from tests.support.database_service import Answered
 from tests.support.folders import folder_for
 from tests.support.slapd import READER, READER_PASSWORD, ROOT, ROOT_PASSWORD, SUFFIX, Slapd
+from workato_agent.config import parse_config
 from workato_agent.config.ldap import LdapProfile
 from workato_agent.services.ldap.service import LdapService
 from workato_agent.serving_ldap import ldap_service

@@ -190,7 +190,7 @@ class LdapProfile(ProfileConfig):
     url: Text
     username: Text | None = Field(None, validation_alias=AliasChoices("username", "userDN"))
     password: Secret | None = None
-    base: NameField = Name()
+    base: NameField = Field(default_factory=Name)
     timeout: PositiveSeconds = 30
     start_tls: bool = Field(False, alias="startTls")
     ssl: LdapSsl = Field(default_factory=lambda: LdapSsl.model_validate({}))

@@ -100,7 +100,7 @@ class _Building:
     def extensible(self, name: str | None, rule: str | None, value: bytes, *, dn: bool) -> Any:
         self.types.add(None if name is None or dn else type_of(name))
         return pureldap.LDAPFilter_extensibleMatch(
-            matchingRule=rule, type=name, matchValue=value, dnAttributes=dn
+            matchingRule=rule, type=name, matchValue=value, dnAttributes=dn or None
         )
 
 
