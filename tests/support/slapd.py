@@ -28,6 +28,8 @@ READER: Final = f"cn=reader,{SUFFIX}"
 READER_PASSWORD: Final = "s3cret-rëader"
 PEOPLE: Final = 1250
 """Entries below ``ou=people``."""
+READER_LIMIT: Final = 600
+"""Entries of one search, for the reader."""
 PICTURE: Final = b"\xff\xd8\xff\xe0 no picture \x00\x80"
 START_SECONDS: Final = 30.0
 
@@ -51,7 +53,7 @@ rootdn "{root}"
 rootpw {password}
 directory {folder}/db
 dbnosync
-limits dn.exact="{reader}" size=200
+limits dn.exact="{reader}" size={limit}
 access to attrs=userPassword by self write by anonymous auth by * none
 access to dn.subtree="ou=secret,{suffix}" by * none
 access to * by dn.exact="{reader}" read by users read by anonymous auth
@@ -151,6 +153,7 @@ class Slapd:
                 root=ROOT,
                 password=ROOT_PASSWORD,
                 reader=READER,
+                limit=READER_LIMIT,
             )
         )
         (folder / "entries.ldif").write_text(_tree(), encoding="utf-8")

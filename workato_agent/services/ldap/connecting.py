@@ -122,7 +122,7 @@ class Connector:
         except Lost as error:
             raise failures.lost(server, error, connection.greeting, wrote=False) from error
         except BaseException:
-            connection.close()
+            connection.fail("closed", "the agent could not log in on it")
             raise
         self._failed.pop(server, None)
         return connection
@@ -130,11 +130,22 @@ class Connector:
     async def _open(self, attempt: _Attempt, endpoint: IStreamClientEndpoint) -> LdapConnection:
         server = attempt.server
         factory = _ConnectionFactory.of(lambda: LdapConnection(server, self._reactor))
+        connecting = endpoint.connect(factory)
+        given_up = False
+
+        def give_up(_opened: object) -> None:
+            nonlocal given_up
+            given_up = True
+            connecting.cancel()
+
+        # An endpoint's own failures on cancellation can't be told from others: a name is "unknown".
+        opened: Deferred[Any] = Deferred(give_up)
+        connecting.addCallbacks(opened.callback, opened.errback)
         try:
-            connection: LdapConnection = await endpoint.connect(factory)  # type: ignore[assignment]
-        except ConnectingCancelledError as error:
-            raise CancelledError from error
-        except CONNECT_FAILURES as error:
+            connection: LdapConnection = await opened
+        except (*CONNECT_FAILURES, ConnectingCancelledError) as error:
+            if given_up:
+                raise CancelledError from error
             raise failures.not_connected(server, error) from error
         return connection
 

@@ -200,9 +200,9 @@ class LdapConnection(Protocol):
         if self.lost is None:
             self._write(pureldap.LDAPUnbindRequest(), self._next_id(), None)
             self.lost = Lost("closed", "the agent closed the connection")
-            self.transport.loseConnection()
             # A peer that does not take what is left, or hangs in TLS, must not keep it open.
             self._closing = self._clock.callLater(GOODBYE, self.transport.abortConnection)
+            self.transport.loseConnection()
 
     def fail(self, reason: str, detail: str) -> Lost:
         """Close it as unusable; the error to raise."""

@@ -74,11 +74,10 @@ class Query:
             attributes=list(self.attributes),
         )
 
-    def controls(self, cookie: bytes, size: int | None = None) -> Controls | None:
+    def controls(self, cookie: bytes, size: int) -> Controls | None:
         """Those of the page that begins at a cookie."""
         if not self.paged:
             return None
-        size = self.page_size if size is None else size
         value = pureber.BERSequence([pureber.BERInteger(size), pureber.BEROctetString(cookie)])
         return [(PAGED, None, value.toWire())]
 
@@ -341,6 +340,10 @@ class Search:
 
     def _send(self, cookie: bytes, size: int | None = None) -> Exchange:
         query = self._query
+        if size is None:
+            # A page ends where the limit is: the connection is fit for another call then.
+            left = query.page_size if query.limit is None else query.limit - self._entries
+            size = min(query.page_size, left)
         seconds = self._deadline - self._reactor.seconds()
         return self.connection.send(query.request(seconds), query.controls(cookie, size))
 
