@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -12,6 +15,7 @@ from twisted.internet import reactor
 
 from tests.support.certificates import write_certificates
 from tests.support.configs import ConfigTestCase
+from workato_agent import serving_ldap
 from workato_agent.config.ldap import LdapProfile
 from workato_agent.serving_ldap import ldap_service, ldap_settings
 
@@ -168,6 +172,18 @@ class Faults(LdapConfigCase):
         self.assertEqual((policy.max_entries, policy.max_bytes), (5, 1024))
         service = ldap_service(reactor, "a", profile)
         self.assertEqual((service.type, service.operations), ("ldap", ("test", "search")))
+
+
+class Installed(LdapConfigCase):
+    def test_a_profile_without_ldaptor_names_the_extra(self) -> None:
+        profile = self.profile("url: ldaps://a, base: dc=x")
+        self.patch(serving_ldap, "find_spec", lambda _name: None)
+        error = self.assertRaises(ValueError, ldap_service, reactor, "a", profile)
+        self.assertIn("workato-agent[ldap]", str(error))
+
+    def test_an_agent_without_such_profiles_does_not_load_it(self) -> None:
+        code = "import workato_agent.served, sys; sys.exit('ldaptor' in sys.modules)"
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 class Remarks(LdapConfigCase):

@@ -202,6 +202,16 @@ class Changing(ServerCase):
         found = await self.attributes()
         self.assertEqual((found["mail"], "jpegPhoto" in found), (["b@x"], False))
 
+    async def test_increments(self) -> None:
+        await self.modify(
+            {"operation": "add", "attribute": "objectClass", "values": "posixAccount"},
+            {"operation": "add", "attribute": "uidNumber", "values": 1000},
+            {"operation": "add", "attribute": "gidNumber", "values": "100"},
+            {"operation": "add", "attribute": "homeDirectory", "values": "/home/new"},
+        )
+        await self.modify({"operation": "increment", "attribute": "uidNumber", "values": 5})
+        self.assertEqual((await self.attributes())["uidNumber"], ["1005"])
+
     async def test_all_of_it_or_nothing(self) -> None:
         changes = [
             {"operation": "replace", "attribute": "sn", "values": "Three"},

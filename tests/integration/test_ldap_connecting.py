@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve
-from ldaptor.protocols.ldap.ldapserver import LDAPServer
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
 from tests.support.cutting_relay import CuttingRelay
@@ -17,6 +15,7 @@ from tests.support.ldap_service import LdapCase
 from tests.support.ports import free_port
 from tests.support.premises import BlackHole, OddPort, self_signed
 from tests.support.slapd import ROOT_PASSWORD, Slapd, shared_slapd
+from workato_agent.services.ldap.directory import PROBE_AFTER, SILENCE
 from workato_agent.services.ldap.service import LdapService
 from workato_tunnel.problems import Problem
 
@@ -101,15 +100,6 @@ class Tls(SharedCase):
         self.assertEqual(problem.extra["result_name"], "confidentialityRequired")
         self.assertIn("ldaps://", problem.hint)
 
-    async def test_a_directory_without_starttls_is_not_spoken_to_in_the_clear(self) -> None:
-        factory = Factory.forProtocol(LDAPServer)
-        factory.noisy = False
-        listening = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
-        self.addCleanup(listening.stopListening)
-        url = f"ldap://127.0.0.1:{listening.getHost().port}"
-        problem = await self.failed("target_tls_failed", "no_tls", url=url, startTls=True)
-        self.assertIn("StartTLS", problem.detail)
-
 
 class Logins(SharedCase):
     async def test_a_wrong_password_is_told_and_not_tried_again_at_once(self) -> None:
@@ -124,6 +114,15 @@ class Logins(SharedCase):
         passed = relay.passed
         again = await self.refused(service, "search", {})
         self.assertEqual((again.code, relay.passed), ("target_login_failed", passed))
+        self.assertIn("tried again in 10 s", again.hint)
+        # Ten seconds later.
+        connector = service._directory._connector
+        assert connector._refusal is not None
+        connector._refusal = evolve(connector._refusal, until=0.0)
+        await self.refused(service, "")
+        self.assertGreater(relay.passed, passed)
+        again = await self.refused(service, "")
+        self.assertIn("tried again in 20 s", again.hint)
 
     async def test_names_that_are_none_are_a_failed_login(self) -> None:
         await self.failed("target_login_failed", None, username="Administrator")
@@ -206,6 +205,36 @@ class Outages(LdapCase):
         self.server.freeze()
         self.addCleanup(self.server.thaw)
         self.assertEqual((await self.call(both, "")).json["server"], other.url)
+
+    async def test_a_kept_connection_is_asked_for_a_sign_of_life(self) -> None:
+        other = shared_slapd()
+        both = self.serve(self.profile(url=f"{self.server.url},{other.url}", timeout=0.5))
+        self.assertEqual((await self.call(both, "")).json["server"], self.server.url)
+        self.server.freeze()
+        self.addCleanup(self.server.thaw)
+        # Idle for longer than that.
+        (idle,) = both._directory._pool._idle
+        idle.idle_since -= PROBE_AFTER
+        self.assertEqual((await self.call(both, "")).json["server"], other.url)
+
+    async def test_a_server_that_is_silent_for_long_is_tried_last(self) -> None:
+        other = shared_slapd()
+        both = self.serve(self.profile(url=f"{self.server.url},{other.url}", timeout=20))
+        await self.entries(both, scope="base")
+        (idle,) = both._directory._pool._idle
+        self.server.freeze()
+        self.addCleanup(self.server.thaw)
+        hanging = self.asked(both, scope="base")
+        # Since long ago.
+        exchange = idle._exchange
+        assert exchange is not None
+        exchange.sent_at -= SILENCE
+        hanging.cancel()
+        with self.assertRaises(CancelledError):
+            await hanging
+        # The frozen one would have had its share of the thirty seconds.
+        self.assertEqual((await self.call(both, "")).json["server"], other.url)
+        self.assertEqual(list(both._directory._connector._failed), [idle.server])
 
     async def test_it_is_back_when_the_directory_is(self) -> None:
         await self.entries(self.service, scope="base")

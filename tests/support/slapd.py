@@ -37,6 +37,7 @@ _PROGRAM: Final = "/usr/sbin/slapd"
 _CONFIG: Final = """
 include /etc/ldap/schema/core.schema
 include /etc/ldap/schema/cosine.schema
+include /etc/ldap/schema/nis.schema
 include /etc/ldap/schema/inetorgperson.schema
 modulepath /usr/lib/ldap
 moduleload back_mdb

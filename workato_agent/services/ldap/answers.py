@@ -20,6 +20,8 @@ from .values import shown
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
 _ALIASES: Final = {"application/ndjson": NDJSON, "application/jsonl": NDJSON}
+MOST_REFERRALS: Final = 1000
+"""That a document tells; NDJSON tells all."""
 _CHUNK: Final = 64 * 1024
 _encoder: Final = msgspec.json.Encoder()
 
@@ -54,7 +56,7 @@ class JsonWriter:
         return start + _encoder.encode(document)
 
     def referral(self, urls: tuple[str, ...]) -> bytes:
-        self._referrals += urls
+        self._referrals += urls[: MOST_REFERRALS - len(self._referrals)]
         return b""
 
     def tail(self, count: int, *, truncated: bool) -> bytes:
@@ -194,15 +196,16 @@ class EntryBody:
             if item is None:
                 self._finish(truncated=self._search.more)
                 return
-            if not isinstance(item, Entry):
-                self._add(self._writer.referral(item.urls))
-                continue
-            encoded = self._writer.entry(self._document(item))
+            found = isinstance(item, Entry)
+            if isinstance(item, Entry):
+                encoded = self._writer.entry(self._document(item))
+            else:
+                encoded = self._writer.referral(item.urls)
             if most is not None and self._total + len(encoded) > most:
                 await self._search.stop()
                 self._finish(truncated=True)
                 return
-            self._count += 1
+            self._count += found
             self._request.usage.rows = self._count
             self._add(encoded)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 from ldaptor.protocols import pureldap
 from OpenSSL.SSL import Error as TLSError
 from twisted.internet.defer import CancelledError, Deferred
@@ -25,8 +26,9 @@ from .settings import LdapSettings, Server
 
 AVOIDED: Final = 30.0
 """Seconds for which a server that did not answer is tried after the others."""
-LOGIN_PAUSE: Final = 10.0
-"""Seconds after a refused login in which none is tried: directories lock accounts."""
+LOGIN_PAUSE, LONGEST_PAUSE = 10.0, 300.0
+"""Seconds after a refused login in which none is tried, since directories lock accounts. Each time
+it is refused again the pause is twice as long."""
 LEAST: Final = 1.0
 """Seconds that each server gets however many there are."""
 
@@ -40,6 +42,26 @@ class _Attempt:
     connection: LdapConnection | None = None
 
 
+@frozen
+class _Refusal:
+    """A login that was refused, and until when none is tried."""
+
+    problem: Problem
+    pause: float
+    until: float
+
+    def again(self, now: float) -> Problem:
+        """The problem for one who comes in the meantime."""
+        problem = self.problem
+        left = ceil(self.until - now)
+        return Problem(
+            problem.code,
+            problem.detail,
+            hint=f"{problem.hint}; directories lock accounts, so it is tried again in {left} s",
+            extra=problem.extra,
+        )
+
+
 @define(eq=False)
 class Connector:
     """Makes connections for one profile.
@@ -51,7 +73,7 @@ class Connector:
     _settings: LdapSettings
     _trust: Trust | None = field(init=False, default=None)
     _failed: dict[Server, float] = field(init=False, factory=dict)
-    _refusal: tuple[float, Problem] | None = field(init=False, default=None)
+    _refusal: _Refusal | None = field(init=False, default=None)
     _log: Logger = field(init=False, factory=Logger)
 
     def __attrs_post_init__(self) -> None:
@@ -70,24 +92,33 @@ class Connector:
         servers hold the same directory, and locked accounts.
         """
         now = self._reactor.seconds()
-        if self._refusal is not None and now - self._refusal[0] < LOGIN_PAUSE:
-            raise self._refusal[1]
+        if self._refusal is not None and now < self._refusal.until:
+            raise self._refusal.again(now)
         problems: list[Problem] = []
         servers = self._in_order(now)
         for index, server in enumerate(servers):
             left = deadline - self._reactor.seconds()
             share = max(left / (len(servers) - index), LEAST)
             try:
-                return await self._try(_Attempt(server), min(self._settings.connect_timeout, share))
+                limit = min(self._settings.connect_timeout, share)
+                connection = await self._try(_Attempt(server), limit)
             except Problem as problem:
                 if problem.code == "target_login_failed":
-                    self._refusal = (self._reactor.seconds(), problem)
+                    self._refused(problem)
                     raise
                 self.suspect(server)
                 problems.append(problem)
                 if len(servers) > 1:
                     self._log.warn("A directory server can't be used: {why}", why=problem.detail)
+            else:
+                self._refusal = None
+                return connection
         raise failures.together(problems)
+
+    def _refused(self, problem: Problem) -> None:
+        before = self._refusal
+        pause = LOGIN_PAUSE if before is None else min(before.pause * 2, LONGEST_PAUSE)
+        self._refusal = _Refusal(problem, pause, self._reactor.seconds() + pause)
 
     def _in_order(self, now: float) -> list[Server]:
         self._failed = {

@@ -192,7 +192,7 @@ def silent(server: Server, stage: str, seconds: float) -> Problem:
         return unreachable(
             server,
             "timeout",
-            f"it took the connection and did not answer the login{within}",
+            f"it took the connection and did not answer{within}",
             "check that the directory works, and that its port speaks LDAP",
         )
     return unreachable(

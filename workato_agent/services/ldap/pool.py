@@ -43,6 +43,7 @@ class ConnectionPool:
         self._slots = settings.max_connections
         self._idle: deque[LdapConnection] = deque()
         self._open: set[LdapConnection] = set()
+        self._closing: set[LdapConnection] = set()
         self._line: deque[Deferred[LdapConnection | None]] = deque()
         self._sweep: IDelayedCall | None = None
         self._shut = False
@@ -101,6 +102,9 @@ class ConnectionPool:
         connection.abandon()
         if connection in self._open:
             self._open.remove(connection)
+            if not connection.gone.called:
+                self._closing.add(connection)
+                connection.gone.addCallback(lambda _none: self._closing.discard(connection))
             self._give_slot()
 
     def forget(self, server: Server) -> None:
@@ -118,10 +122,9 @@ class ConnectionPool:
         while self._line:
             self._line.popleft().errback(_closed())
         self._idle.clear()
-        closing = list(self._open)
-        for connection in closing:
+        for connection in tuple(self._open):
             self.give_up(connection)
-        await DeferredList([connection.gone for connection in closing])
+        await DeferredList([connection.gone for connection in self._closing])
 
     # -- inside --------------------------------------------------------------------------------
 
