@@ -141,6 +141,7 @@ class Faults(LdapConfigCase):
             ("url: 'ldap://u:hunter2@a'", "url", "without credentials"),
             ("url: 'ldap://a/dc=x'", "url", "base is a key"),
             ("url: 'ldap://a:99999'", "url", "malformed"),
+            ("url: 'ldap://bücher.intra'", "url", "ASCII"),
             ("url: 'ldap://a,'", "url", "ldap:// or ldaps://"),
             (f"url: '{','.join(['ldap://a'] * 17)}'", "url", "more than 16"),
             ("url: ldap://a, base: acme", "base", "is no DN"),

@@ -283,6 +283,8 @@ class Changing(ServerCase):
              "changes[0].attribute"),
             ("modify", {"dn": self.DN, "changes": [change, {**change, "values": {"x": 1}}]},
              "changes[1].values"),
+            ("modify", {"dn": self.DN, "changes": [{**change, "operation": "add", "values": []}]},
+             "changes[0].values"),
             ("delete", {"dn": "new"}, "dn"),
             ("rename", {"dn": self.DN, "new_rdn": "uid=a,ou=x"}, "new_rdn"),
             ("compare", {"dn": self.DN, "attribute": "cn", "value": None}, "value"),

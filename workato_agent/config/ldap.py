@@ -246,6 +246,8 @@ def _urls(value: str) -> list[LdapUrl]:
             refuse("expected a URL without credentials", "username and password are keys")
         if parts.path not in ("", "/") or parts.query or parts.fragment:
             refuse("expected a URL of scheme, host and port", "base is a key of its own")
+        if not parts.netloc.isascii():
+            refuse("expected a host in ASCII letters", "an international name as xn--…")
         port = _PORTS[parts.scheme] if parts.port is None else parts.port
         urls.append(LdapUrl(parts.hostname or "", port, parts.scheme == "ldaps"))
     return urls

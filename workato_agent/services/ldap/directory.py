@@ -203,10 +203,14 @@ class Directory:
             return await ask(connection)
         except BaseException:
             if connection.silence() >= SILENCE:
-                self._connector.suspect(connection.server)
-                self._pool.forget(connection.server)
+                self._suspect(connection)
             self._pool.give_up(connection)
             raise
+
+    def _suspect(self, connection: LdapConnection) -> None:
+        """Its server hangs: others are tried first, and nothing is kept there."""
+        self._connector.suspect(connection.server)
+        self._pool.forget(connection.server)
 
     def _lost(self, connection: LdapConnection, error: Lost, *, wrote: bool) -> Problem:
         return failures.lost(connection.server, error, connection.greeting, wrote=wrote)
@@ -224,7 +228,7 @@ class Directory:
         except Lost:
             return False
         except DeferredTimeout:
-            self._connector.suspect(connection.server)
+            self._suspect(connection)
             return False
         return True
 

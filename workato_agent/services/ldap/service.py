@@ -32,7 +32,7 @@ from .filters import filter_of
 from .guard import Guard
 from .replies import Result
 from .settings import LdapSettings
-from .values import attribute, octets, several, type_of
+from .values import attribute, octets, refuse, several, type_of
 
 OPERATIONS: Final = (
     "test", "search", "add", "modify", "delete", "rename", "compare", "password",
@@ -260,7 +260,10 @@ def _set_of(values: Iterable[bytes]) -> Any:
 
 def _modification(change: Change, where: str) -> Any:
     name = attribute(change.attribute, f"{where}.attribute")
-    return _one_change(_CHANGES[change.operation], name, several(change.values, f"{where}.values"))
+    values = several(change.values, f"{where}.values")
+    if not values and change.operation in ("add", "increment"):
+        raise refuse("expected a value", f"{where}.values")
+    return _one_change(_CHANGES[change.operation], name, values)
 
 
 def _one_change(operation: int, name: str, values: list[bytes]) -> Any:
