@@ -72,8 +72,8 @@ _HINTS: Final[Mapping[int, str]] = {
     17: "check the attribute's spelling, and the directory's schema",
     19: "the directory's own rules forbid the value, as those for passwords",
     20: "the attribute has this value already, or may have one only",
-    32: "check the DN, which is relative to the base unless it ends with that; or the agent's user may"
-    " not see it",
+    32: "check the DN, which is relative to the base unless it ends with that; or the agent's user"
+    " may not see it",
     48: "the directory takes no login of this kind, perhaps no anonymous one",
     _INVALID_CREDENTIALS: "check the profile's username and password",
     50: "grant the right to the profile's user in the directory",
