@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ldaptor.protocols import pureber, pureldap
 from ldaptor.protocols.pureldap import LDAPFilter_equalityMatch
@@ -127,6 +127,7 @@ class Parameters(SynchronousTestCase):
             self.assertEqual(wire("(uid=:u)", {"u": value}), equality(b"uid", value.encode()))
 
     def test_whatever_it_is(self) -> None:
+        @settings(deadline=None)
         @given(st.text(max_size=60))
         def literally(value: str) -> None:
             source = "(&(objectClass=person)(|(uid=:u)(cn=*:u*)))"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -37,6 +37,7 @@ class Reading(SynchronousTestCase):
         return Name.parse(name).text
 
     def test_what_is_written_is_read_as_the_same(self) -> None:
+        @settings(deadline=None)
         @given(NAMES)
         def same(name: Name) -> None:
             self.assertEqual(Name.parse(name.text).parts, name.parts)
@@ -126,6 +127,7 @@ class Confined(SynchronousTestCase):
             self.assertEqual(self.guard.entry(text, "dn").text, sent)
 
     def test_no_name_leads_outside(self) -> None:
+        @settings(deadline=None)
         @given(st.text(max_size=40) | NAMES.map(lambda name: name.text))
         def inside(text: str) -> None:
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ldaptor.protocols import pureber, pureldap
 from twisted.trial.unittest import SynchronousTestCase
@@ -36,6 +36,7 @@ def message(operation: Any, *, ident: int = 7, controls: Any = None) -> bytes:
 
 class Reading(SynchronousTestCase):
     def test_entries_as_ldaptor_writes_them(self) -> None:
+        @settings(deadline=None)
         @given(st.text(max_size=30), ATTRIBUTES, st.integers(1, 2**31 - 1))
         def same(dn: str, attributes: list[tuple[str, list[bytes]]], ident: int) -> None:
             data = message(pureldap.LDAPSearchResultEntry(dn, attributes), ident=ident)
@@ -84,6 +85,7 @@ class Reading(SynchronousTestCase):
 
 class Hostile(SynchronousTestCase):
     def test_anything_is_a_reply_or_malformed(self) -> None:
+        @settings(deadline=None)
         @given(st.binary(max_size=80) | st.binary(max_size=60).map(lambda data: b"\x30" + data))
         @example(b"\x30\x80\x02\x01\x01\x64\x00\x00\x00")
         @example(b"\x30\x84\xff\xff\xff\xff\x02")
@@ -105,6 +107,7 @@ class Hostile(SynchronousTestCase):
             with self.assertRaises(Malformed):
                 reply_of(bytes((0x30, len(body))) + body)
 
+        @settings(deadline=None)
         @given(st.integers(0, len(whole) - 1), st.integers(0, 255))
         def changed(index: int, octet: int) -> None:
             data = bytearray(whole)

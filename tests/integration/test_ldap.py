@@ -275,6 +275,7 @@ class Changing(ServerCase):
             ("add", {"dn": self.DN}, "attributes"),
             ("add", self.person(mail=None), "attributes.mail"),
             ("add", self.person(**{"m)": "x"}), "attributes.m)"),
+            ("add", self.person(mail=[]), "attributes.mail"),
             ("add", self.person(mail=[1.5]), "attributes.mail[0]"),
             ("modify", {"dn": self.DN, "changes": []}, "changes"),
             ("modify", {"dn": self.DN, "changes": [{**change, "operation": "set"}]},

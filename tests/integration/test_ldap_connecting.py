@@ -92,6 +92,7 @@ class Tls(SharedCase):
             self.serve(self.profile(url=f"ldap://127.0.0.1:{self.server.tls_port}")), ""
         )
         self.assertIn(problem.code, ("target_wrong_type", "target_unreachable"))
+        self.assertIn("ldaps://", problem.hint)
 
     async def test_a_directory_that_wants_tls_says_so(self) -> None:
         strict = Slapd.start("security simple_bind=64")

@@ -151,7 +151,7 @@ class Connector:
                 await self._starttls(attempt, connection, handshake)
             await self._log_in(attempt, connection)
         except Lost as error:
-            raise failures.lost(server, error, connection.greeting, wrote=False) from error
+            raise failures.lost(server, error, connection.greeting, login=True) from error
         except BaseException:
             connection.fail("closed", "the agent could not log in on it")
             raise

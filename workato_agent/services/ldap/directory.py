@@ -359,4 +359,4 @@ class Search:
     def connection_problem(self, detail: str) -> Problem:
         """The problem for a connection that broke between two pages."""
         error = Lost("closed", detail)
-        return failures.lost(self.connection.server, error, b"", wrote=False)
+        return failures.lost(self.connection.server, error, b"")

@@ -77,7 +77,6 @@ _HINTS: Final[Mapping[int, str]] = {
     48: "the directory takes no login of this kind, perhaps no anonymous one",
     _INVALID_CREDENTIALS: "check the profile's username and password",
     50: "grant the right to the profile's user in the directory",
-    53: "the detail is in the directory's own words",
     64: "the name of an entry has to consist of attributes that it may have",
     65: "the attributes do not fit the entry's object classes",
     66: "delete the entries below it first",
@@ -126,7 +125,8 @@ def refused(result: Result, what: str, *, login: bool = False) -> Problem:
     detail = f"{what}: {name} ({code})"
     if result.message:
         detail += f", {result.message}"
-    kind, hint = _CODES.get(code, "query_failed"), _HINTS.get(code)
+    kind = _CODES.get(code, "query_failed")
+    hint = _HINTS.get(code, "the detail is in the directory's own words")
     if login and kind in ("bad_request", "not_found", "query_failed"):
         kind, hint = "target_login_failed", "check the profile's username"
     account = re.search(r"\bdata ([0-9a-f]{3})\b", result.message)
@@ -233,8 +233,13 @@ def no_starttls(server: Server, result: Result) -> Problem:
     )
 
 
-def lost(server: Server, error: Lost, greeting: bytes, *, wrote: bool) -> Problem:
-    """The connection ended instead of an answer; ``wrote``: to what may have changed something."""
+def lost(
+    server: Server, error: Lost, greeting: bytes, *, wrote: bool = False, login: bool = False
+) -> Problem:
+    """The connection ended instead of an answer.
+
+    :param wrote: to what may have changed something. ``login``: to the agent's login.
+    """
     if error.reason == "wrong_type":
         name = greetings.describe(greeting) or "something else"
         return Problem(
@@ -258,6 +263,8 @@ def lost(server: Server, error: Lost, greeting: bytes, *, wrote: bool) -> Proble
             extra=_extra(server, error.reason),
         )
     hint = "look into the directory's log, and for a firewall that cuts connections"
+    if login and not server.secure:
+        hint = "if that port has TLS, url begins with ldaps://; else " + hint
     if wrote:
         hint += "; the work may have been done"
     return unreachable(server, error.reason, error.detail, hint)

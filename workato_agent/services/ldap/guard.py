@@ -116,6 +116,7 @@ class Guard:
         raise Problem(
             "policy_denied",
             f"the rule '{rule}' of profile ldap/{self.profile} refuses this call: {reason}",
-            hint=f"the customer sets it in the agent's config.yml, ldap.{self.profile}.policy",
+            hint=f"the customer sets it in the agent's config.yml, ldap.{self.profile}"
+            + ("" if rule == "base" else ".policy"),
             extra={"rule": rule},
         )

@@ -163,10 +163,7 @@ class LdapService:
         named = [pair.type for part in name.parts[:1] for pair in part.pairs]
         self._guard.writes([*body.attributes, *named])
         attributes = [
-            (
-                pureldap.LDAPAttributeDescription(attribute(each, f"attributes.{each[:100]}")),
-                _set_of(several(values, f"attributes.{each[:100]}")),
-            )
+            _new_attribute(each, values, f"attributes.{each[:100]}")
             for each, values in body.attributes.items()
         ]
         operation = pureldap.LDAPAddRequest(entry=name.text, attributes=attributes)
@@ -256,6 +253,13 @@ def _answer(document: Mapping[str, object]) -> Response:
 
 def _set_of(values: Iterable[bytes]) -> Any:
     return pureber.BERSet([pureldap.LDAPAttributeValue(value) for value in values])
+
+
+def _new_attribute(name: str, given: object, where: str) -> Any:
+    values = several(given, where)
+    if not values:
+        raise refuse("expected a value", where)
+    return pureldap.LDAPAttributeDescription(attribute(name, where)), _set_of(values)
 
 
 def _modification(change: Change, where: str) -> Any:
