@@ -385,4 +385,7 @@ class Policy(ServerCase):
         self.assertTrue(answered.json["truncated"])
         self.assertLess(len(answered.body), 1100)
         self.assertGreater(answered.json["entry_count"], 2)
+        nothing = {"entries": [], "entry_count": 0, "truncated": True, "referrals": []}
+        service = self.limited(max_bytes=20)
+        self.assertEqual((await self.call(service, "search", {})).json, nothing)
         self.assertEqual(answered.rows, answered.json["entry_count"])

@@ -151,7 +151,7 @@ class Reaching(SharedCase):
             (f"ldap://127.0.0.1:{ssh.port}", "target_wrong_type", "wrong_type"),
             (f"ldap://127.0.0.1:{web.port}", "target_wrong_type", "wrong_type"),
         ):
-            problem = await self.failed(code, reason, url=url, timeout=1)
+            problem = await self.failed(code, reason, url=url, timeout=0.5)
             self.assertIn(problem.extra["host"], url)
 
     async def test_the_next_server_is_used_when_one_does_not_answer(self) -> None:

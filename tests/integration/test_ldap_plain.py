@@ -42,6 +42,10 @@ class Plain(LdapCase):
         self.assertEqual(problem.code, "target_permission_denied")
         self.assertIn("ldaps://", problem.hint)
         self.assertNotIn("LDAPModifyRequest", directory.asked)
+        # Nor where a server with TLS stands beside it.
+        both = self.on(directory, url=f"{directory.url},ldaps://127.0.0.1:1")
+        problem = await self.refused(both, "password", {"dn": "cn=a", "new": "s3cret-new"})
+        self.assertEqual(problem.code, "target_permission_denied")
 
     async def test_without_starttls_nothing_is_said_in_the_clear(self) -> None:
         directory = PlainDirectory.start(self)

@@ -14,7 +14,7 @@ from workato_tunnel.problems import Problem
 from ...requests import Request, Response
 from .directory import Search
 from .guard import Guard
-from .replies import Entry
+from .replies import Entry, Reference
 from .values import shown
 
 JSON: Final = "application/json"
@@ -31,7 +31,9 @@ class Writer(Protocol):
 
     media_type: ClassVar[str]
 
-    def entry(self, document: dict[str, object]) -> bytes: ...
+    def head(self) -> bytes: ...
+
+    def entry(self, document: dict[str, object], *, first: bool) -> bytes: ...
 
     def referral(self, urls: tuple[str, ...]) -> bytes: ...
 
@@ -47,22 +49,21 @@ class JsonWriter:
     """One document: the entries, how many, whether some were left out, and referrals."""
 
     media_type: ClassVar[str] = JSON
-    _begun: bool = False
     _referrals: list[str] = field(factory=list)
 
-    def entry(self, document: dict[str, object]) -> bytes:
-        start = b"," if self._begun else b'{"entries":['
-        self._begun = True
-        return start + _encoder.encode(document)
+    def head(self) -> bytes:
+        return b'{"entries":['
+
+    def entry(self, document: dict[str, object], *, first: bool) -> bytes:
+        return (b"" if first else b",") + _encoder.encode(document)
 
     def referral(self, urls: tuple[str, ...]) -> bytes:
         self._referrals += urls[: MOST_REFERRALS - len(self._referrals)]
         return b""
 
     def tail(self, count: int, *, truncated: bool) -> bytes:
-        start = b"" if self._begun else b'{"entries":['
         rest = {"entry_count": count, "truncated": truncated, "referrals": self._referrals}
-        return start + b"]," + _encoder.encode(rest)[1:]
+        return b"]," + _encoder.encode(rest)[1:]
 
     def failure(self, problem: Problem, request_id: str) -> bytes:
         return b""
@@ -73,7 +74,10 @@ class NdjsonWriter:
 
     media_type: ClassVar[str] = NDJSON
 
-    def entry(self, document: dict[str, object]) -> bytes:
+    def head(self) -> bytes:
+        return b""
+
+    def entry(self, document: dict[str, object], *, first: bool) -> bytes:
         return _encoder.encode(document) + b"\n"
 
     def referral(self, urls: tuple[str, ...]) -> bytes:
@@ -191,23 +195,27 @@ class EntryBody:
     async def fill(self) -> None:
         """Encode a chunk of about 64 KiB, or less where the search ends."""
         most = self._guard.policy.max_bytes
+        if not self._total:
+            self._add(self._writer.head())
         while self._size < _CHUNK:
             item = await self._search.next()
             if item is None:
                 self._finish(truncated=self._search.more)
                 return
-            found = isinstance(item, Entry)
-            if isinstance(item, Entry):
-                encoded = self._writer.entry(self._document(item))
-            else:
-                encoded = self._writer.referral(item.urls)
+            encoded = self._encoded(item)
             if most is not None and self._total + len(encoded) > most:
-                await self._search.stop()
+                self._search.close()
                 self._finish(truncated=True)
                 return
-            self._count += found
-            self._request.usage.rows = self._count
+            if isinstance(item, Entry):
+                self._count += 1
+                self._request.usage.rows = self._count
             self._add(encoded)
+
+    def _encoded(self, item: Entry | Reference) -> bytes:
+        if isinstance(item, Entry):
+            return self._writer.entry(self._document(item), first=not self._count)
+        return self._writer.referral(item.urls)
 
     def _finish(self, *, truncated: bool) -> None:
         self.complete = True

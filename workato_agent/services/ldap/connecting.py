@@ -26,9 +26,10 @@ from .settings import LdapSettings, Server
 
 AVOIDED: Final = 30.0
 """Seconds for which a server that did not answer is tried after the others."""
-LOGIN_PAUSE, LONGEST_PAUSE = 10.0, 300.0
+LOGIN_PAUSE: Final = 10.0
 """Seconds after a refused login in which none is tried, since directories lock accounts. Each time
-it is refused again the pause is twice as long."""
+it is refused again the pause is twice as long, up to :data:`LONGEST_PAUSE`."""
+LONGEST_PAUSE: Final = 300.0
 LEAST: Final = 1.0
 """Seconds that each server gets however many there are."""
 
@@ -39,7 +40,6 @@ class _Attempt:
 
     server: Server
     stage: str = "connect"
-    connection: LdapConnection | None = None
 
 
 @frozen

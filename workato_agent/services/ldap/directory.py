@@ -277,22 +277,12 @@ class Search:
             if isinstance(item, Entry):
                 if self._entries == self._query.limit:
                     self.more = True
-                    await self.stop()
+                    self.close()
                     return None
                 self._entries += 1
                 return item
             await self._page_ended(item)
         return None
-
-    async def stop(self) -> None:
-        """Leave the rest. The connection can be used again, where a page has ended."""
-        if self._over:
-            return
-        if not self.exchange.over:
-            self.close()
-            return
-        self._over = True
-        self._directory.finished(self.connection)
 
     def close(self) -> None:
         """Give it up, and its connection. Idempotent."""
@@ -319,7 +309,7 @@ class Search:
             cookie = result.cookie
         except Malformed as error:
             self.close()
-            raise self.connection_problem(str(error)) from error
+            raise self._broken(str(error)) from error
         if not cookie:
             self._finish()
         elif self._entries == limit:
@@ -340,7 +330,7 @@ class Search:
             return self._send(cookie, size)
         except Lost as error:
             self.close()
-            raise self.connection_problem(error.detail) from error
+            raise self._broken(error.detail) from error
 
     def _send(self, cookie: bytes, size: int | None = None) -> Exchange:
         query = self._query
@@ -356,7 +346,7 @@ class Search:
             self._over = True
             self._directory.finished(self.connection)
 
-    def connection_problem(self, detail: str) -> Problem:
+    def _broken(self, detail: str) -> Problem:
         """The problem for a connection that broke between two pages."""
         error = Lost("closed", detail)
         return failures.lost(self.connection.server, error, b"")

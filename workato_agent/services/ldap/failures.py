@@ -27,7 +27,7 @@ TIME_LIMIT: Final = 3
 SIZE_LIMIT: Final = 4
 COMPARE_FALSE, COMPARE_TRUE = 5, 6
 BUSY, UNAVAILABLE = 51, 52
-_INVALID_CREDENTIALS: Final = 49
+INVALID_CREDENTIALS: Final = 49
 _UNENCRYPTED: Final = (8, 13)
 _REFERRAL: Final = 10
 
@@ -48,7 +48,7 @@ _CODES: Final[Mapping[int, str]] = {
     32: "not_found",
     34: "bad_request",
     48: "target_login_failed",
-    _INVALID_CREDENTIALS: "target_login_failed",
+    INVALID_CREDENTIALS: "target_login_failed",
     50: "target_permission_denied",
     BUSY: "overloaded",
     UNAVAILABLE: "target_unreachable",
@@ -75,7 +75,7 @@ _HINTS: Final[Mapping[int, str]] = {
     32: "check the DN, which is relative to the base unless it ends with that; or the agent's user"
     " may not see it",
     48: "the directory takes no login of this kind, perhaps no anonymous one",
-    _INVALID_CREDENTIALS: "check the profile's username and password",
+    INVALID_CREDENTIALS: "check the profile's username and password",
     50: "grant the right to the profile's user in the directory",
     64: "the name of an entry has to consist of attributes that it may have",
     65: "the attributes do not fit the entry's object classes",
@@ -130,7 +130,7 @@ def refused(result: Result, what: str, *, login: bool = False) -> Problem:
     if login and kind in ("bad_request", "not_found", "query_failed"):
         kind, hint = "target_login_failed", "check the profile's username"
     account = re.search(r"\bdata ([0-9a-f]{3})\b", result.message)
-    if code == _INVALID_CREDENTIALS and account is not None and account[1] in _ACCOUNT:
+    if code == INVALID_CREDENTIALS and account is not None and account[1] in _ACCOUNT:
         detail += f": {_ACCOUNT[account[1]]}"
     extra: dict[str, object] = {"result_code": code, "result_name": name}
     if result.message:

@@ -208,11 +208,12 @@ class LdapService:
         dn = self._guard.entry(body.dn, "dn").text
         facts = await self._directory.facts(request.deadline)
         if _ACTIVE_DIRECTORY in facts.attributes.get("supportedcapabilities", ()):
-            if facts.tls is None:
+            # The change may go to another of the servers than the one that was asked here.
+            if not self._settings.secured:
                 raise Problem(
                     "target_permission_denied",
                     f"{facts.server}: Active Directory takes passwords over TLS only",
-                    hint="give the profile's url with ldaps://, or startTls: true",
+                    hint="give all of the profile's url with ldaps://, or startTls: true",
                 )
             operation = _unicode_password(dn, body.new, body.old)
         elif _PASSWORD_MODIFY in facts.attributes.get("supportedextension", ()):
@@ -236,12 +237,12 @@ class LdapService:
 
     def _refused(self, request: Request, result: Result) -> Problem:
         problem = failures.refused(result, f"the {request.path}")
-        if problem.code == "target_login_failed":
-            # The agent is logged in: it is the old password that is wrong, or the connection's TLS.
+        if request.path == "password" and result.code == failures.INVALID_CREDENTIALS:
+            # The agent itself is logged in.
             return Problem(
                 "target_permission_denied",
                 problem.detail,
-                hint=problem.hint if "TLS" in problem.hint else "check the old password",
+                hint="check the old password",
                 extra=problem.extra,
             )
         return problem

@@ -73,3 +73,8 @@ class LdapSettings:
     idle_timeout: float = 60.0
     page_size: int = 500
     policy: LdapPolicy = LdapPolicy()
+
+    @property
+    def secured(self) -> bool:
+        """Whether nothing is ever said in the clear, whichever server answers."""
+        return self.starttls or all(server.secure for server in self.servers)
