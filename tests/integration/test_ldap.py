@@ -35,7 +35,7 @@ class Searching(ServerCase):
             self.assertEqual(found["dn"], f"uid=u7,ou=people,{SUFFIX}")
 
     async def test_scopes(self) -> None:
-        for scope, count in (("base", 1), ("one", 4), ("sub", PEOPLE + 7)):
+        for scope, count in (("base", 1), ("one", 4), ("sub", PEOPLE + 8)):
             answered = await self.call(
                 self.admin, "search", {"scope": scope, "attributes": []}, accept=NDJSON
             )
@@ -100,6 +100,13 @@ class Searching(ServerCase):
         )
         self.assertEqual((problem.code, problem.extra["result_name"]), ("not_found", "referral"))
         self.assertIn("ldap://other.example/", str(problem.extra["referrals"]))
+
+    async def test_aliases_lead_nowhere(self) -> None:
+        service = self.serve(self.profile(base=f"ou=other,{SUFFIX}"))
+        for base in ("", "cn=pointer"):
+            found = await self.entries(service, base=base, attributes=["aliasedObjectName"])
+            self.assertFalse([entry for entry in found if "people" in entry["dn"]])
+            self.assertIn(f"ou=people,{SUFFIX}", str(found))
 
     async def test_the_directorys_own_limit_is_an_error(self) -> None:
         reader = self.serve(self.reader(page_size=50))

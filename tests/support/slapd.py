@@ -109,6 +109,12 @@ objectClass: extensibleObject
 cn: elsewhere
 ref: ldap://other.example/ou=elsewhere,dc=other
 
+dn: cn=pointer,ou=other,{SUFFIX}
+objectClass: alias
+objectClass: extensibleObject
+cn: pointer
+aliasedObjectName: ou=people,{SUFFIX}
+
 dn: uid=star*(one),ou=other,{SUFFIX}
 objectClass: inetOrgPerson
 uid: star*(one)
