@@ -31,6 +31,13 @@ test)
     needed libpostgresql-jdbc-java /usr/share/java/postgresql.jar
     needed libmariadb-java /usr/share/java/mariadb-java-client.jar
     needed libh2-java /usr/share/java/h2.jar
+    needed slapd /usr/sbin/slapd
+    needed samba /usr/sbin/samba
+    needed samba-ad-provision /usr/share/samba/setup/provision.ldif
+    needed samba-dsdb-modules /usr/lib/*/samba/ldb/samba_dsdb.so
+    needed samba-vfs-modules /usr/lib/*/samba/vfs/acl_xattr.so
+    needed python3-samba /usr/lib/python3/dist-packages/samba/netcmd/domain.py
+    needed iproute2 /usr/sbin/ip /usr/bin/ip /sbin/ip /bin/ip
     needed curl /usr/bin/curl
     needed openssl /usr/bin/openssl
     ;;
@@ -78,6 +85,8 @@ if [ -d /run/systemd/system ]; then
         openssh-server) systemctl disable --quiet ssh.service ;;
         postgresql) systemctl disable --quiet postgresql.service ;;
         mariadb-server) systemctl disable --quiet mariadb.service ;;
+        slapd) systemctl disable --quiet slapd.service ;;
+        samba) systemctl disable --quiet smbd.service nmbd.service samba-ad-dc.service ;;
         esac
     done
 fi

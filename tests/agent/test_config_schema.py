@@ -31,6 +31,8 @@ VALID = (
     "files: {a: {base: ., policy: {operations: [read], windows: [Mon-Fri], max_bytes: 1MiB}}}",
     "http: {trustAll: true, a: {base_url: http://a, methods: [GET], paths: [/a/**]}}",
     "http: {a: {base_url: http://a, auth: {basic: {username: u, password: {env: P}}}}}",
+    "ldap: {a: {url: 'ldaps://a,ldaps://b', userDN: cn=x, password: {env: P}, base: dc=x}}",
+    "ldap: {a: {url: ldap://a, startTls: true, ssl: {trustAll: true}, policy: {bases: [ou=p]}}}",
 )
 INVALID = (
     "jms: {}",
@@ -44,6 +46,8 @@ INVALID = (
     "files: {a: {}}",
     "files: {'a b': {base: .}}",
     "http: {a: {base_url: http://a, policy: {max_bytes: 1}}}",
+    "ldap: {a: {base: dc=x}}",
+    "ldap: {a: {url: ldap://a, policy: {read: [cn]}}}",
     "proxy: {host: x, port: {env: P, file: Q}}",
 )
 

@@ -10,6 +10,7 @@ from .extensions import ExtensionProfile
 from .fields import Model
 from .files import FilesProfile
 from .http import HttpProfile
+from .ldap import LdapProfile
 from .ntlm import NtlmProfile
 from .options import (
     AuditOptions,
@@ -43,6 +44,7 @@ PROFILES: Final[Mapping[str, type[ProfileConfig]]] = {
     "files": FilesProfile,
     "http": HttpProfile,
     "ntlm": NtlmProfile,
+    "ldap": LdapProfile,
     "command_line_scripts": ScriptsProfile,
     "tcp": TcpProfile,
     "extensions": ExtensionProfile,
@@ -51,7 +53,6 @@ PROFILES: Final[Mapping[str, type[ProfileConfig]]] = {
 NOT_SERVED: Final = (
     "jms",
     "kafka",
-    "ldap",
     "sap",
     "saprfc",
 )
