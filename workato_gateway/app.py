@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
@@ -24,7 +25,7 @@ from workato_tunnel.tx.tls import PromptTLSFactory
 from workato_tunnel.windows import CreditBudget
 
 from .addresses import admits
-from .agents.registry import Registry
+from .agents.registry import LiveAgent, Registry
 from .agents.watch import Watch
 from .api.access_log import AccessLog, RotatingFile, StandardOutput
 from .api.connections import Http1Factory, HttpLimits
@@ -47,6 +48,7 @@ from .metrics import Metrics
 from .storage.interface import StoreError, Transaction
 from .storage.sqlite import SqliteStore, check_file
 from .tunnel.factory import TunnelFactory
+from .webhooks.webhooks import Webhooks
 
 TICK: Final = 1.0
 TOKEN_USES: Final = 60.0
@@ -77,6 +79,16 @@ def relay_limits(limits: Limits) -> RelayLimits:
     )
 
 
+def own_certificates(config: Config) -> dict[str, Path]:
+    """The files whose end matters, by what they are for."""
+    files = {"ca": config.ca.certificate, "tunnel": config.ca.server}
+    if config.tunnel.certificate is not None:
+        files["tunnel"] = config.tunnel.certificate
+    if isinstance(config.api.tls, KeyPair):
+        files["api"] = config.api.tls.certificate
+    return files
+
+
 class Gateway(Service):
     """One gateway. What can go wrong at the start does so in the constructor or in
     ``privilegedStartService``, before the process says that it runs.
@@ -103,8 +115,24 @@ class Gateway(Service):
         self._directory = Directory(self.store)
         admission = Admission(self.store)
         enrolment = enrolment_of(config, self.store, self._authority)
-        self._watch = Watch(self.store, self.registry, admission, self.tokens, self._directory)
-        self.registry.joined = self._watch.joined
+        self._webhooks = Webhooks(
+            config.webhooks,
+            reactor,
+            self.store,
+            self.registry,
+            own_certificates(config),
+            software=f"workato-gateway/{_version()}",
+        )
+        self._watch = Watch(
+            self.store,
+            self.registry,
+            admission,
+            self.tokens,
+            self._directory,
+            also=self._webhooks.look,
+        )
+        self.registry.joined = self._joined
+        self.registry.left = self._webhooks.left
         self._tunnel_tls = self._tls_for_tunnel()
         tunnels = TunnelFactory(
             reactor,
@@ -126,6 +154,7 @@ class Gateway(Service):
             agents=lambda: self.registry,
             connections=self._connections,
             duplicate_logins=lambda: self.registry.duplicate_logins,
+            webhooks=self._webhooks.figures,
         )
         self._http = Http1Factory(
             self._router(enrolment),
@@ -198,6 +227,10 @@ class Gateway(Service):
             access_log=self._access_log,
         )
 
+    def _joined(self, live: LiveAgent) -> None:
+        self._watch.joined(live)
+        self._webhooks.joined(live)
+
     def _connections(self) -> int:
         return self._http.connections
 
@@ -238,8 +271,10 @@ class Gateway(Service):
     async def _begin(self) -> None:
         await self.store.open()
         await self._watch.begin()
+        await self._webhooks.begin()
         for work, seconds in (
             (self._watch.tick, TICK),
+            (self._webhooks.review, HOUSEKEEPING),
             (self.tokens.store_uses, TOKEN_USES),
             (self._keep_house, HOUSEKEEPING),
         ):
@@ -296,6 +331,7 @@ class Gateway(Service):
 
     async def _end(self) -> None:
         self._draining = True
+        self._webhooks.leave_presence()
         self._log.info(
             "Draining: {calls} connections, at most {seconds:g} s",
             calls=self._http.connections,
@@ -312,6 +348,7 @@ class Gateway(Service):
         for loop in self._loops:
             if loop.running:
                 loop.stop()
+        self._webhooks.stop()
         await self._close()
         self._log.info("Stopped")
 
