@@ -228,7 +228,7 @@ class Agent(Service):
         sys.setswitchinterval(SWITCH_INTERVAL)
         settle_heap()
         for remark in self.config.remarks:
-            self._log.warn("{remark}", remark=remark)
+            self._log.warn("{remark}", event="config_remark", remark=remark)
         try:
             self.audit.start()
             self.served.start()
@@ -241,6 +241,7 @@ class Agent(Service):
         super().startService()  # type: ignore[no-untyped-call]
         self._log.info(
             "Agent {name} of group {group} started, version {version}, {profiles} profiles",
+            event="agent_started",
             name=self.identity.name,
             group=self.identity.facts.group,
             version=self.version,
@@ -257,19 +258,24 @@ class Agent(Service):
         if self.dispatcher.in_flight:
             self._log.info(
                 "Stopping: {calls} calls in flight have {seconds:g} s to end",
+                event="drain_began",
                 calls=self.dispatcher.in_flight,
                 seconds=seconds,
             )
         await self.tunnel.drain(seconds)
         if self.dispatcher.in_flight:
-            self._log.warn("{calls} calls are cancelled", calls=self.dispatcher.in_flight)
+            self._log.warn(
+                "{calls} calls are cancelled",
+                event="calls_cancelled",
+                calls=self.dispatcher.in_flight,
+            )
         self.dispatcher.abort()
         ended = self.dispatcher.drain()
         await ended.addTimeout(
             ABORT_TIMEOUT, self._reactor, onTimeoutCancel=lambda _result, _seconds: None
         )
         await self._close()
-        self._log.info("Stopped")
+        self._log.info("Stopped", event="agent_stopped")
 
     async def _close(self) -> None:
         while self._running:
@@ -277,7 +283,9 @@ class Agent(Service):
             try:
                 await _maybe(part.stopService())
             except Exception:  # noqa: BLE001 - one part's fault must not leave the others open
-                self._log.failure("Stopping {part} failed", part=type(part).__name__)
+                self._log.failure(
+                    "Stopping {part} failed", event="part_not_stopped", part=type(part).__name__
+                )
         await self.served.close()
         await self.audit.stop()
 

@@ -45,7 +45,7 @@ class _Answer(Protocol):
         try:
             content = msgspec.json.encode(dict(self._provider()), enc_hook=str)
         except Exception:  # noqa: BLE001 - a question must never end the agent
-            self.log.failure("Telling the status failed")
+            self.log.failure("Telling the status failed", event="status_broke")
             content = b'{"error": "the agent failed to tell its status; its log says why"}'
         transport.write(content + b"\n")
         transport.loseConnection()

@@ -52,10 +52,10 @@ class TwistdAgent(Agent):
 
     def _on_sigterm(self) -> None:
         if self.running:
-            self._log.info("SIGTERM: stopping")
+            self._log.info("SIGTERM: stopping", event="sigterm")
             self._reactor.stop()
         else:
-            self._log.warn("SIGTERM again: calls in flight are cancelled")
+            self._log.warn("SIGTERM again: calls in flight are cancelled", event="sigterm_again")
             self.dispatcher.abort()
 
 

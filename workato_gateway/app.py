@@ -288,6 +288,7 @@ class Gateway(Service):
         scheme = "http" if self._api_tls is None else "https"
         self._log.info(
             "Ready: tunnels on {tunnel}, API on {scheme}://{api}",
+            event="gateway_ready",
             tunnel=str(self._config.tunnel.listen),
             scheme=scheme,
             api=str(self._config.api.listen),
@@ -297,24 +298,31 @@ class Gateway(Service):
         """A periodic task; one that fails is tried again next time."""
         done = Deferred.fromCoroutine(work())
         done.addErrback(
-            lambda failure: self._log.failure("A periodic task failed", failure=failure)
+            lambda failure: self._log.failure(
+                "A periodic task failed", event="periodic_task_failed", failure=failure
+            )
         )
         return done
 
     def _failed_to_begin(self, failure: Failure) -> None:
-        self._log.failure("The gateway can't start", failure=failure)
+        self._log.failure("The gateway can't start", event="gateway_not_started", failure=failure)
         self._reactor.stop()
 
     async def _keep_house(self) -> None:
         """Renew the listeners' certificate when it is time, and forget what is too old."""
         try:
             if ensure_server_certificate(self._authority, self._config.ca.server, self._hosts):
-                self._log.info("The listeners' certificate was renewed")
+                self._log.info(
+                    "The listeners' certificate was renewed", event="listener_certificate_renewed"
+                )
             for tls in (self._tunnel_tls, self._api_tls):
                 if tls is not None:
                     tls.reload()
         except (AuthorityError, OSError):
-            self._log.failure("The listeners' certificates could not be renewed or read again")
+            self._log.failure(
+                "The listeners' certificates could not be renewed or read again",
+                event="listener_certificate_not_renewed",
+            )
 
         def thd_forget(transaction: Transaction) -> None:
             now = time.time()
@@ -334,6 +342,7 @@ class Gateway(Service):
         self._webhooks.leave_presence()
         self._log.info(
             "Draining: {calls} connections, at most {seconds:g} s",
+            event="gateway_draining",
             calls=self._http.connections,
             seconds=self._config.drain,
         )
@@ -350,7 +359,7 @@ class Gateway(Service):
                 loop.stop()
         self._webhooks.stop()
         await self._close()
-        self._log.info("Stopped")
+        self._log.info("Stopped", event="gateway_stopped")
 
     async def _close(self) -> None:
         """Write down what is to be kept. A part that fails doesn't keep the next from closing."""
@@ -358,7 +367,9 @@ class Gateway(Service):
             if self._begun:
                 await self._watch.end()
         except StoreError:
-            self._log.failure("The last state of the agents could not be stored")
+            self._log.failure(
+                "The last state of the agents could not be stored", event="agent_state_not_stored"
+            )
         finally:
             try:
                 if self._access_log is not None:

@@ -104,6 +104,7 @@ class Watch:
             if (verdict := refused.get(shown)) is not None:
                 self._log.warn(
                     "Cutting the session of agent {name} of group {group}: {reason}",
+                    event="agent_cut",
                     name=live.name,
                     group=live.group,
                     reason=verdict.message,
@@ -114,7 +115,9 @@ class Watch:
         """For the registry: a session has begun. What changed since its handshake still counts."""
         judged = Deferred.fromCoroutine(self.review([live]))
         judged.addErrback(
-            lambda failure: self._log.failure("A new session could not be judged", failure=failure)
+            lambda failure: self._log.failure(
+                "A new session could not be judged", event="agent_not_judged", failure=failure
+            )
         )
 
     async def _take_attendance(self) -> None:
@@ -150,7 +153,10 @@ class Watch:
         except (StoreError, Problem):
             if self._now() - self._complained_at >= COMPLAIN_EVERY:
                 self._complained_at = self._now()
-                self._log.failure("The store failed; changes of tokens, groups and agents wait")
+                self._log.failure(
+                    "The store failed; changes of tokens, groups and agents wait",
+                    event="store_failed",
+                )
 
     async def end(self) -> None:
         """Write down that nobody is connected any more, and when tokens were used.

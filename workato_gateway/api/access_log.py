@@ -212,7 +212,10 @@ class AccessLog:
             if now - self._complained >= COMPLAIN_EVERY:
                 self._complained = now
                 self._log.error(
-                    "Access log: {count} lines lost: {error}", count=len(lines), error=str(error)
+                    "Access log: {count} lines lost: {error}",
+                    event="access_log_lost",
+                    count=len(lines),
+                    error=str(error),
                 )
 
     def close(self) -> None:

@@ -329,11 +329,15 @@ class FilesService:
         except BaseUnavailable as error:
             self._searched = False  # the call itself says so; the next one may find the base
             log.debug(
-                "files {profile}: no base to search: {error}", profile=self._profile, error=error
+                "files {profile}: no base to search: {error}",
+                event="leftovers_no_base",
+                profile=self._profile,
+                error=error,
             )
         except OSError as error:
             log.warn(
                 "files {profile}: the search for leftovers of uploads ended early: {error}",
+                event="leftovers_not_searched",
                 profile=self._profile,
                 error=error,
             )

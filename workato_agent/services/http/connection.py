@@ -315,7 +315,9 @@ class HttpConnection(TwistedProtocol):
         """What came is no response; ``first`` are its first bytes, unless those were good."""
         cause = error.__context__
         if cause is not None and not isinstance(cause, _Malformed | MalformedFields):
-            self._log.failure("The HTTP connection failed", Failure(cause))
+            self._log.failure(
+                "The HTTP connection failed", Failure(cause), event="http_connection_broke"
+            )
         name = greetings.describe(first[: greetings.ENOUGH])
         self._fail(
             failures.not_http(self._origin, str(cause or error))
