@@ -124,6 +124,9 @@ class DocumentationTests(SynchronousTestCase):
             ]
         self.assertEqual([], broken)
 
+    def test_the_pages_made_from_the_code_are_what_it_says(self) -> None:
+        output(sys.executable, ".ci/reference.py", "--check", cwd=ROOT)
+
     def test_the_make_targets_that_are_named_exist(self) -> None:
         rules = (ROOT / "Makefile").read_text(encoding="utf-8")
         for document in self._documents():

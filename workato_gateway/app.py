@@ -105,6 +105,7 @@ class Gateway(Service):
         self._hosts = server_hosts_of(config)
         ensure_server_certificate(self._authority, config.ca.server, self._hosts)
         check_file(config.storage)
+        self._observer = observer_for(config.logging)
         self._draining = False
         self._begun = False
         self._loops: list[LoopingCall] = []
@@ -155,6 +156,7 @@ class Gateway(Service):
             connections=self._connections,
             duplicate_logins=lambda: self.registry.duplicate_logins,
             webhooks=self._webhooks.figures,
+            certificates=self._webhooks.expiry.left,
         )
         self._http = Http1Factory(
             self._router(enrolment),
@@ -248,7 +250,7 @@ class Gateway(Service):
     def setServiceParent(self, parent: Any) -> None:  # noqa: N802
         """Under twistd the parent is the application, which takes our log observer."""
         if isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, observer_for(self._config.logging))
+            parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:  # noqa: N802

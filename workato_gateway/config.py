@@ -235,6 +235,8 @@ class Logging(BaseModel):
     """What is logged. Other keys are loggers, as ``workato_gateway.api: debug``.
 
     ``access``: where a line for each request goes: ``stdout``, ``off`` or a path.
+    ``path``: a file instead of standard error, rotated at ``max_size`` bytes; ``keep`` old ones
+    stay.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -243,6 +245,9 @@ class Logging(BaseModel):
     level: Level = "info"
     format: Literal["text", "json"] = "text"
     access: Annotated[Literal["stdout", "off"] | Path, BeforeValidator(_access)] = "stdout"
+    path: FilePath | None = None
+    max_size: Annotated[Size, Field(ge=4096)] = 64 << 20
+    keep: Annotated[int, Field(ge=1, le=1000)] = 5
 
     @property
     def levels(self) -> dict[str, Level]:

@@ -34,13 +34,21 @@ def steps_of(lifetime: float) -> list[float]:
 
 @frozen
 class Certified:
-    """A certificate, and what to say of it."""
+    """A certificate, and what to say of it.
+
+    :ivar kind: whose, ``agent`` or ``gateway``.
+    :ivar data: names it.
+    """
 
     subject: str
     kind: str
     begin: float
     end: float
-    data: Mapping[str, object]
+    data: Mapping[str, str]
+
+    def left(self, now: float) -> float:
+        """The share of its life that is left, 0 to 1."""
+        return min(1.0, max(0.0, (self.end - now) / (self.end - self.begin)))
 
 
 class Expiry:
@@ -61,13 +69,14 @@ class Expiry:
         self._tell = tell
         self._now = now
         self._told: dict[tuple[str, float], int] = {}
+        self._seen: list[Certified] = []
 
     async def review(self) -> None:
         """Tell of each certificate that has passed a step since the last look. Raises
         StoreError."""
-        certificates = [*await self._store.read(_of_agents), *self._of_gateway()]
+        self._seen = [*await self._store.read(_of_agents), *self._of_gateway()]
         told = {}
-        for each in certificates:
+        for each in self._seen:
             key = (each.subject, each.end)
             left = each.end - self._now()
             passed = sum(left <= step for step in steps_of(each.end - each.begin))
@@ -75,6 +84,12 @@ class Expiry:
                 self._tell(self._event(each, left))
             told[key] = passed
         self._told = told
+
+    def left(self, kind: str) -> list[tuple[Mapping[str, str], float]]:
+        """For the metrics: the certificates of the last look, each with the share of its life that
+        is left now."""
+        now = self._now()
+        return [(each.data, each.left(now)) for each in self._seen if each.kind == kind]
 
     def _of_gateway(self) -> Iterable[Certified]:
         """A file that can't be read was logged by who uses it."""

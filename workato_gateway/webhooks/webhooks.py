@@ -29,7 +29,7 @@ def settings_of(section: WebhookEndpoint, give_up: float) -> EndpointSettings:
 
 
 class Webhooks:
-    """Tells the receivers of the config. Without any, it looks at nothing."""
+    """Tells the receivers of the config. Without any, only certificates are looked at."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Webhooks:
             reactor, store, registry.sessions_of, self.tell, grace=section.grace, now=now
         )
         self._administered = Administered(store, self.tell)
-        self._expiry = Expiry(store, own_certificates, self.tell, now)
+        self.expiry = Expiry(store, own_certificates, self.tell, now)
 
     def tell(self, event: Event) -> None:
         """Offer an event to every receiver. Never waits."""
@@ -91,8 +91,7 @@ class Webhooks:
 
     async def review(self) -> None:
         """Once an hour. Raises StoreError."""
-        if self._endpoints:
-            await self._expiry.review()
+        await self.expiry.review()
 
     def leave_presence(self) -> None:
         """The gateway drains: from now on agents that go are no news."""
