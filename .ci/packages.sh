@@ -40,6 +40,7 @@ test)
     needed iproute2 /usr/sbin/ip /usr/bin/ip /sbin/ip /bin/ip
     needed curl /usr/bin/curl
     needed openssl /usr/bin/openssl
+    needed prometheus /usr/bin/promtool
     ;;
 bench)
     needed postgresql /usr/lib/postgresql/*/bin/initdb
@@ -87,6 +88,7 @@ if [ -d /run/systemd/system ]; then
         mariadb-server) systemctl disable --quiet mariadb.service ;;
         slapd) systemctl disable --quiet slapd.service ;;
         samba) systemctl disable --quiet smbd.service nmbd.service samba-ad-dc.service ;;
+        prometheus) systemctl disable --quiet prometheus.service ;;
         esac
     done
 fi

@@ -52,6 +52,7 @@ from .webhooks.webhooks import Webhooks
 
 TICK: Final = 1.0
 TOKEN_USES: Final = 60.0
+CERTIFICATES: Final = 300.0
 HOUSEKEEPING: Final = 3600.0
 
 
@@ -276,7 +277,7 @@ class Gateway(Service):
         await self._webhooks.begin()
         for work, seconds in (
             (self._watch.tick, TICK),
-            (self._webhooks.review, HOUSEKEEPING),
+            (self._webhooks.review, CERTIFICATES),
             (self.tokens.store_uses, TOKEN_USES),
             (self._keep_house, HOUSEKEEPING),
         ):

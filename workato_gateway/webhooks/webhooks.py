@@ -90,7 +90,7 @@ class Webhooks:
             await self._administered.look()
 
     async def review(self) -> None:
-        """Once an hour. Raises StoreError."""
+        """Every few minutes. Raises StoreError."""
         await self.expiry.review()
 
     def leave_presence(self) -> None:
