@@ -71,7 +71,7 @@ class Agent(Service):
         self.version = agent_version()
         self._reactor = reactor
         self._began = time.time()
-        self._observer = self._log_observer()
+        self.observer = self._log_observer()
         self.identity = self._identity()
         self.served = serve_profiles(config, reactor, self.identity.name)
         self.metrics = AgentMetrics(self.version)
@@ -220,7 +220,7 @@ class Agent(Service):
     def use_log_of(self, application: Any) -> None:
         """Write twistd's log as the config's ``logging`` section says."""
         if isinstance(application, Componentized):
-            application.setComponent(ILogObserver, self._observer)
+            application.setComponent(ILogObserver, self.observer)
 
     def startService(self) -> None:
         """Open everything. Raises StartError, with nothing left open."""
@@ -305,5 +305,6 @@ def _operating_system() -> str:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
+    except (KeyError, OSError, ImportError):
+        # ImportError: Python looks users up with what Windows lacks.
+        return "unknown" if sys.platform == "win32" else str(os.getuid())

@@ -160,8 +160,8 @@ class Scrapes(SynchronousTestCase):
         for query in queries:
             answer = self.query(query)
             self.assertEqual(answer["status"], "success", (query, answer))
-        # What shows the present has something to show. (Agents' certificates are looked at every few
-        # minutes, and this one is younger.)
+        # What shows the present has something to show. (Agents' certificates are looked at every
+        # few minutes, and this one is younger.)
         for query in dashboard_queries():
             if not re.search(r"rate\(|increase\(|agent_certificate_left", query):
                 wait_until(lambda query=query: bool(self.result(query)))  # type: ignore[misc]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
@@ -53,7 +53,7 @@ from .writing import expected_digest
 
 log = Logger()
 
-WINDOWS: Final = os.name == "nt"
+WINDOWS: Final = sys.platform == "win32"
 SEARCH_SECONDS: Final = 0.25
 """For how long at a time leftovers are searched; the first call waits for one such portion."""
 
