@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import socket
 import sys
 from pathlib import Path
 from typing import Final
@@ -58,6 +60,37 @@ def make_private(descriptor: int) -> None:
 def is_superuser() -> bool:
     """Whether the agent runs as root."""
     return sys.platform != "win32" and os.geteuid() == 0
+
+
+def is_readable(descriptor: int) -> bool:
+    """Whether something waits to be read on a socket now, its end included."""
+    if sys.platform == "win32":
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN | select.POLLHUP | select.POLLERR)
+    return bool(poll.poll(0))
+
+
+def has_hung_up(descriptor: int) -> bool:
+    """Whether the peer of a socket has closed it, as far as the system tells without reading."""
+    if sys.platform == "win32":
+        return False
+    poll = select.poll()
+    ended = getattr(select, "POLLRDHUP", 0)  # Linux alone
+    poll.register(descriptor, ended | select.POLLHUP | select.POLLERR)
+    return bool(poll.poll(0))
+
+
+def probe_when_idle(link: socket.socket, idle: int, interval: int, probes: int) -> None:
+    """Have the system ask a silent peer, after ``idle`` seconds, whether it is still there."""
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", idle),
+        ("TCP_KEEPINTVL", interval),
+        ("TCP_KEEPCNT", probes),
+    ):
+        if hasattr(socket, name):  # macOS has other names for some
+            link.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def config_folder() -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -97,7 +98,12 @@ def leave_unix() -> None:
             del sys.modules[name]
     sys.meta_path.insert(0, _Missing())  # type: ignore[arg-type]
     sys.platform = "win32"
-    for place, names in ((os, UNIX_OS), (signal, UNIX_SIGNALS), (socket, ("AF_UNIX",))):
+    for place, names in (
+        (os, UNIX_OS),
+        (signal, UNIX_SIGNALS),
+        (socket, ("AF_UNIX", "MSG_DONTWAIT", "MSG_NOSIGNAL", "SO_REUSEPORT", "TCP_INFO")),
+        (select, ("poll", "epoll", "POLLIN", "POLLHUP", "POLLERR", "POLLRDHUP")),
+    ):
         for name in names:
             if hasattr(place, name):
                 delattr(place, name)

@@ -31,6 +31,9 @@ from .sending import RequestSender, Unsent, Wire
 from .streaming import IncomingBody
 from .target import Origin
 
+_AT_ONCE: Final = getattr(socket, "MSG_DONTWAIT", 0)
+"""Windows has no such flag; the reactor's sockets don't wait anyway."""
+
 FIELDS_LIMIT: Final = 56 * 1024
 """Bytes of a response's fields: what passes fits the tunnel. Trailers have as much again."""
 HEAD_LIMIT: Final = 64 * 1024
@@ -215,7 +218,7 @@ class HttpConnection(TwistedProtocol):
         if self._socket is None:
             return True
         try:
-            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self._socket.recv(1, socket.MSG_PEEK | _AT_ONCE)
         except BlockingIOError:
             return True
         except OSError:
