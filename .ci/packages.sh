@@ -39,6 +39,7 @@ test)
     needed python3-samba /usr/lib/python3/dist-packages/samba/netcmd/domain.py
     needed iproute2 /usr/sbin/ip /usr/bin/ip /sbin/ip /bin/ip
     needed curl /usr/bin/curl
+    needed jq /usr/bin/jq
     needed openssl /usr/bin/openssl
     needed prometheus /usr/bin/promtool
     ;;

@@ -8,16 +8,14 @@ functions that exist on Unix only. A program runs so with
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,24 +42,6 @@ UNIX_SIGNALS: Final = (
     *("SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGSTOP", "SIGUSR1"),
     *("SIGUSR2", "SIGWINCH", "pthread_sigmask", "setitimer"),
 )
-
-
-def others(modules: Iterable[str]) -> list[str]:
-    """What importing our modules brings in that is not ours, in the order in which it came."""
-    program = (
-        "import importlib, sys\n"
-        f"for name in {list(modules)!r}: importlib.import_module(name)\n"
-        f"print('\\n'.join(name for name in sys.modules if name.split('.')[0] not in {OURS!r}))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return done.stdout.split()
 
 
 class _Missing:
@@ -112,10 +92,11 @@ def leave_unix() -> None:
 def main(arguments: Sequence[str]) -> None:
     """See the module."""
     modules, program = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
-    for name in others(modules):
-        # Some are made while others are imported, and can't be by themselves.
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+    # All that ours import comes in as it is here; then ours go, to be imported anew.
+    for name in modules:
+        importlib.import_module(name)
+    for name in [name for name in sys.modules if name.split(".")[0] in OURS]:
+        del sys.modules[name]
     selectreactor.install()  # type: ignore[no-untyped-call]  # Windows' default
     leave_unix()
     for name in modules:
