@@ -40,6 +40,7 @@ test)
     needed iproute2 /usr/sbin/ip /usr/bin/ip /sbin/ip /bin/ip
     needed curl /usr/bin/curl
     needed jq /usr/bin/jq
+    needed sqlite3 /usr/bin/sqlite3
     needed openssl /usr/bin/openssl
     needed prometheus /usr/bin/promtool
     ;;

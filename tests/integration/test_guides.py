@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,11 @@ from demo.processes import command, run
 from tests.support import documents
 from tests.support.postgresql import PASSWORD, SUPERUSER, shared_server
 from tests.support.premises import HTTP_PASSWORD, HttpApplication
+from tests.support.webhook_receiver import SECRET, WebhookReceiver
+from workato_agent.config import load_config
+from workato_gateway.config import read
+from workato_gateway.webhooks.events import Event
+from workato_gateway.webhooks.signing import SigningSecret
 
 ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
@@ -136,3 +142,93 @@ class ConnectingTargets(GuideCase):
         profiles = sum(len(section) for name, section in sections.items() if name != "server")
         self.assertGreater(profiles, 10)
         self.assertIn(f"valid, {profiles} profiles", shown)
+
+
+class Migrating(GuideCase):
+    page = "guides/migrating.md"
+    samples = ROOT / "tests/agent/workato_samples"
+
+    def test_the_steps_on_a_documented_config(self) -> None:
+        original = self.folder / "original"
+        original.mkdir()
+        shutil.copy(self.samples / "properties.yml", original / "config.yml")
+        (self.folder / "password.txt").write_text("s3cret\n")
+        self.read(self.page)
+
+    def test_every_documented_config_loads_as_it_is(self) -> None:
+        for sample in sorted(self.samples.glob("*.yml")):
+            shutil.copy(sample, self.folder / "config.yml")
+            config = load_config(self.folder / "config.yml")
+            self.assertTrue(list(config.every_profile()), sample.name)
+
+
+class Operating(GuideCase):
+    def test_operations_and_webhooks(self) -> None:
+        receiver = WebhookReceiver(self.folder)
+        self.addCleanup(receiver.stop)
+        (self.folder / "etc").symlink_to(ROOT / "etc")
+        deployment = Deployment(
+            self.folder, GROUP, f"files: {{ share: {{ base: {self.folder} }} }}\n"
+        )
+        self.addCleanup(deployment.stop)
+        deployment.make_gateway()
+        deployment.start_gateway()
+        deployment.admin("group", "create", GROUP)
+        deployment.enrol(deployment.admin("agent", "code", GROUP, "--name", "press-7"))
+        deployment.start_agent()
+        self.read("operations.md", ONPREM_URL=deployment.url)
+
+        shutil.copy(deployment.gateway_config, self.folder / "gateway.yml")
+        for name in ("ca.crt", "ca.key"):
+            shutil.copy(self.folder / "gateway" / name, self.folder)
+        with (self.folder / "gateway.yml").open("a") as config:
+            config.write(
+                f"webhooks: {{ endpoints: [{{ url: '{receiver.url}', ca: '{receiver.ca}',"
+                f" name: ops.example, secret: {SECRET} }}] }}\n"
+            )
+        self.read("webhooks.md")
+        self.assertEqual(receiver.types(), ["webhook.test"])
+        self.assertRegex((self.folder / "webhook.secret").read_text(), r"^whsec_[\w+/]{43}=\n$")
+
+    def test_the_receiver_in_the_documentation_knows_genuine_events(self) -> None:
+        (code,) = [
+            block.body
+            for block in documents.blocks(DOCS / "webhooks.md")
+            if block.language == "python"
+        ]
+        names: dict[str, Any] = {}
+        exec(code, names)  # noqa: S102 - our own documentation
+        event = Event("webhook.test", time.time(), {})
+        body = event.body()
+        fields = SigningSecret.parse(SECRET).fields(event.id, int(event.at), body)
+        is_genuine = names["is_genuine"]
+        self.assertTrue(is_genuine(fields, body, SECRET))
+        self.assertFalse(is_genuine(fields, body + b" ", SECRET))
+        self.assertFalse(is_genuine(fields, body, SECRET.replace("A", "B")))
+        old = SigningSecret.parse(SECRET).fields(event.id, int(event.at) - 3600, body)
+        self.assertFalse(is_genuine(old, body, SECRET))
+
+    def test_the_config_in_the_documentation_is_valid(self) -> None:
+        (text,) = [
+            block.body
+            for block in documents.blocks(DOCS / "webhooks.md")
+            if block.language == "yaml"
+        ]
+        (self.folder / "webhook.secret").write_text(SECRET)
+        config = read(f"public_url: https://gw\n{text}", self.folder / "gateway.yml")
+        (endpoint,) = config.webhooks.endpoints
+        self.assertEqual(endpoint.called, "ops.example")
+
+
+class Pages(SynchronousTestCase):
+    def test_few_commands_are_not_run(self) -> None:
+        pages = [*DOCS.glob("guides/*.md"), DOCS / "operations.md", DOCS / "webhooks.md"]
+        left_out = [
+            block.note
+            for page in pages
+            for block in documents.blocks(page)
+            if block.language == "console" and block.note.startswith("not run")
+        ]
+        self.assertLess(len(left_out), 6, left_out)
+        run_by_test = sum(len(documents.commands(page)) for page in pages)
+        self.assertGreater(run_by_test, 30)

@@ -96,7 +96,8 @@ def run(page: Path, folder: Path, environment: Mapping[str, str]) -> list[str]:
     wanted = commands(page)
     assert wanted, f"{page} has no command to run"
     script = "".join(
-        f"{{ {command.text}\n}} 2>&1 </dev/null; echo; echo {_MARK} $?\n" for command in wanted
+        f"{{ {command.text}\n}} 2>&1 </dev/null; ended=$?; echo; echo {_MARK} $ended\n"
+        for command in wanted
     )
     done = subprocess.run(
         ["bash", "-c", script],
