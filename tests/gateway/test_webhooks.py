@@ -13,6 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.enrolments import EnrolmentCase, signing_request
 from tests.support.stores import NOW, Wall
 from workato_gateway.addresses import EndpointUrl, parse_endpoint_url
+from workato_gateway.app import own_certificates
+from workato_gateway.config import read
 from workato_gateway.identity.authority import Authority
 from workato_gateway.storage.interface import Attendance, AuditEntry
 from workato_gateway.webhooks.administered import Administered
@@ -75,12 +77,14 @@ class Posted:
     async def __call__(self, url: EndpointUrl, fields: Mapping[str, str], body: bytes) -> Reply:
         self.bodies.append(body)
         self.ids.append(fields["webhook-id"])
-        answer: Deferred[Reply] = Deferred(lambda _: self._cancel())
+        answer: Deferred[Reply] = Deferred(self._cancel)
         self.waiting.append(answer)
         return await answer
 
-    def _cancel(self) -> None:
+    def _cancel(self, answer: Deferred[Reply]) -> None:
+        """As Twisted's client does: with an error of its own."""
         self.cancelled += 1
+        answer.errback(ConnectionError("the connection was given up"))
 
     def answer(self, reply: Reply | Exception) -> None:
         waiting = self.waiting.pop(0)
@@ -175,6 +179,7 @@ class Delivery(SynchronousTestCase):
         self.endpoint.offer(event())
         self.endpoint.stop()
         self.assertEqual(self.posted.cancelled, 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
         self.endpoint.offer(event())
         self.assertEqual(len(self.posted.bodies), 1)
 
@@ -383,6 +388,18 @@ class Certificates(Told):
         (event,) = self.told
         self.assertEqual(event.type, "gateway.certificate_expired")
         self.assertEqual(event.data["use"], "ca")
+
+
+class OwnCertificates(SynchronousTestCase):
+    def files(self, text: str) -> dict[str, str]:
+        config = read(f"public_url: https://gw\n{text}", Path("/gw/gateway.yml"))
+        return {use: path.name for use, path in own_certificates(config).items()}
+
+    def test_those_that_are_in_use_are_looked_at(self) -> None:
+        self.assertEqual(self.files(""), {"ca": "ca.crt", "tunnel": "server.pem"})
+        pair = "{certificate: own.pem, key: own.key}"
+        found = self.files(f"api: {{listen: '0.0.0.0:1', tls: {pair}}}\ntunnel: {pair}")
+        self.assertEqual(found, {"ca": "ca.crt", "tunnel": "own.pem", "api": "own.pem"})
 
 
 class WhatWasDone(Told):

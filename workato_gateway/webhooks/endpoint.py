@@ -10,7 +10,7 @@ from itertools import chain, repeat
 from typing import Final
 
 from attrs import define, frozen
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -133,9 +133,10 @@ class Endpoint:
             wished = 0.0
             try:
                 reply = await self._attempt(event, body)
-            except CancelledError:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever kept it from arriving
+            except Exception as error:
+                if self._stopped:
+                    raise
+                # Whatever kept it from arriving.
                 reason = _reason(error)
             else:
                 if reply.taken:
@@ -189,7 +190,7 @@ class Endpoint:
         )
 
     def _broke(self, failure: Failure) -> None:
-        if failure.check(CancelledError) and self._stopped:
+        if self._stopped:
             return
         self._queue.clear()
         self.figures.waiting = 0
