@@ -1,9 +1,9 @@
-"""What a Windows machine lacks, taken away from this one.
+"""What other systems lack, taken away from this one.
 
 The standard library and what is installed stay as they are (their being portable is others'
-work); our own packages are imported with ``sys.platform`` ``win32``, without the modules and
-functions that exist on Unix only. A program runs so with
-``python -m tests.support.elsewhere MODULE … -- PROGRAM``.
+work); our own packages are imported with the other system's ``sys.platform``, without the modules,
+functions and flags that it has not. A program runs so with
+``python -m tests.support.elsewhere win32|darwin MODULE … -- PROGRAM``.
 """
 
 from __future__ import annotations
@@ -15,40 +15,83 @@ import signal
 import socket
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from attrs import frozen
 from twisted.internet import selectreactor
 
 ROOT: Final = Path(__file__).parents[2]
 OURS: Final = ("workato_agent", "workato_gateway", "workato_client", "workato_tunnel")
-UNIX_MODULES: Final = frozenset(
+
+
+@frozen
+class System:
+    """What a system has not.
+
+    :ivar modules: that can't be imported there.
+    :ivar names: by the module in which they are missing.
+    """
+
+    modules: frozenset[str]
+    names: Mapping[types.ModuleType, tuple[str, ...]]
+
+
+_WINDOWS: Final = System(
+    frozenset(
+        {
+            *("fcntl", "pwd", "grp", "resource", "termios", "tty", "pty", "syslog", "spwd"),
+            *("crypt", "nis", "readline", "posix"),
+        }
+    ),
     {
-        *("fcntl", "pwd", "grp", "resource", "termios", "tty", "pty", "syslog", "spwd", "crypt"),
-        *("nis", "readline", "posix"),
-    }
+        os: (
+            *("O_NOFOLLOW", "O_DIRECTORY", "O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_PATH"),
+            *("O_SYNC", "chown", "chroot", "fchdir", "fchmod", "fchown", "fdatasync", "fork"),
+            *("forkpty", "fstatvfs", "getegid", "geteuid", "getgid", "getgroups", "getpgid"),
+            *("getpgrp", "getsid", "getuid", "initgroups", "killpg", "lchown", "mkfifo", "mknod"),
+            *("nice", "openpty", "posix_fadvise", "posix_fallocate", "posix_spawn", "pread"),
+            *("pwrite", "sched_getaffinity", "sendfile", "setegid", "seteuid", "setgid"),
+            *("setgroups", "setpgid", "setsid", "setuid", "statvfs", "sync", "uname", "wait3"),
+            *("wait4", "waitid"),
+        ),
+        signal: (
+            *("SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGSTOP"),
+            *("SIGUSR1", "SIGUSR2", "SIGWINCH", "pthread_sigmask", "setitimer"),
+        ),
+        socket: ("AF_UNIX", "MSG_DONTWAIT", "MSG_NOSIGNAL", "SO_REUSEPORT", "TCP_INFO"),
+        select: ("poll", "epoll", "POLLIN", "POLLHUP", "POLLERR", "POLLRDHUP"),
+    },
 )
-UNIX_OS: Final = (
-    *("O_NOFOLLOW", "O_DIRECTORY", "O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_PATH", "O_SYNC"),
-    *("chown", "chroot", "fchdir", "fchmod", "fchown", "fdatasync", "fork", "forkpty", "fstatvfs"),
-    *("getegid", "geteuid", "getgid", "getgroups", "getpgid", "getpgrp", "getsid", "getuid"),
-    *("initgroups", "killpg", "lchown", "mkfifo", "mknod", "nice", "openpty", "posix_fadvise"),
-    *("posix_fallocate", "pread", "pwrite", "sched_getaffinity", "sendfile", "setegid", "seteuid"),
-    *("setgid", "setgroups", "setpgid", "setsid", "setuid", "statvfs", "sync", "uname", "wait3"),
-    *("wait4", "waitid", "posix_spawn"),
+_MACOS: Final = System(
+    frozenset({"spwd"}),
+    {
+        os: (
+            *("O_PATH", "O_TMPFILE", "O_DIRECT", "O_LARGEFILE", "O_NOATIME", "O_RSYNC"),
+            *("fdatasync", "posix_fadvise", "posix_fallocate", "sched_getaffinity", "splice"),
+            *("copy_file_range", "memfd_create", "eventfd", "getxattr", "setxattr", "listxattr"),
+            *("getrandom", "pidfd_open", "pipe2", "preadv", "pwritev"),
+        ),
+        signal: ("SIGPOLL", "SIGPWR", "SIGSTKFLT", "SIGRTMIN", "SIGRTMAX", "sigwaitinfo"),
+        socket: (
+            *("MSG_NOSIGNAL", "SO_PEERCRED", "TCP_INFO", "TCP_KEEPIDLE", "TCP_QUICKACK"),
+            *("TCP_USER_TIMEOUT", "TCP_DEFER_ACCEPT", "SOCK_CLOEXEC", "SOCK_NONBLOCK"),
+        ),
+        select: ("epoll", "POLLRDHUP"),
+    },
 )
-UNIX_SIGNALS: Final = (
-    *("SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGSTOP", "SIGUSR1"),
-    *("SIGUSR2", "SIGWINCH", "pthread_sigmask", "setitimer"),
-)
+SYSTEMS: Final = {"win32": _WINDOWS, "darwin": _MACOS}
 
 
+@frozen
 class _Missing:
-    """Finds no module that exists on Unix only."""
+    """Finds no module that the system has not."""
+
+    modules: frozenset[str]
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name in UNIX_MODULES:
+        if name in self.modules:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
@@ -69,36 +112,33 @@ def _locks() -> types.ModuleType:
     return found
 
 
-def leave_unix() -> None:
-    """From here on this process has what Windows has. Ours must not be imported yet."""
+def go(platform: str) -> None:
+    """From here on this process has what that system has. Ours must not be imported yet."""
     assert not any(name.split(".")[0] in OURS for name in sys.modules)
-    sys.modules["msvcrt"] = _locks()
-    for name in UNIX_MODULES & sys.modules.keys():
+    system = SYSTEMS[platform]
+    if platform == "win32":
+        sys.modules["msvcrt"] = _locks()
+    for name in system.modules & sys.modules.keys():
         if name != "posix":
             del sys.modules[name]
-    sys.meta_path.insert(0, _Missing())  # type: ignore[arg-type]
-    sys.platform = "win32"
-    for place, names in (
-        (os, UNIX_OS),
-        (signal, UNIX_SIGNALS),
-        (socket, ("AF_UNIX", "MSG_DONTWAIT", "MSG_NOSIGNAL", "SO_REUSEPORT", "TCP_INFO")),
-        (select, ("poll", "epoll", "POLLIN", "POLLHUP", "POLLERR", "POLLRDHUP")),
-    ):
+    sys.meta_path.insert(0, _Missing(system.modules))  # type: ignore[arg-type]
+    sys.platform = platform
+    for place, names in system.names.items():
         for name in names:
             if hasattr(place, name):
                 delattr(place, name)
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(platform: str, *arguments: str) -> None:
     """See the module."""
-    modules, program = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
+    modules, program = _split(arguments)
     # All that ours import comes in as it is here; then ours go, to be imported anew.
     for name in modules:
         importlib.import_module(name)
     for name in [name for name in sys.modules if name.split(".")[0] in OURS]:
         del sys.modules[name]
-    selectreactor.install()  # type: ignore[no-untyped-call]  # Windows' default
-    leave_unix()
+    selectreactor.install()  # type: ignore[no-untyped-call]  # the default on both
+    go(platform)
     for name in modules:
         importlib.import_module(name)
     if program:
@@ -106,5 +146,10 @@ def main(arguments: Sequence[str]) -> None:
         exec(Path(program[0]).read_text(encoding="utf-8"), {"__name__": "__main__"})  # noqa: S102
 
 
+def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    end = arguments.index("--")
+    return arguments[:end], arguments[end + 1 :]
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])
