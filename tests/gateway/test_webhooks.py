@@ -22,7 +22,7 @@ from workato_gateway.webhooks.endpoint import MAX_WAITING, Endpoint, EndpointSet
 from workato_gateway.webhooks.events import EVENT_TYPES, Event
 from workato_gateway.webhooks.expiry import DAY, Expiry, steps_of
 from workato_gateway.webhooks.posting import Reply
-from workato_gateway.webhooks.presence import Presence
+from workato_gateway.webhooks.presence import REDIAL, Presence
 from workato_gateway.webhooks.signing import SigningSecret
 
 URL = EndpointUrl("https://ops.example/in", "ops.example")
@@ -322,7 +322,10 @@ class ComingAndGoing(Told):
         self.assertEqual(self.told, [])
         self.presence.stop()
         self.begin()
-        self.advance(60)
+        # An agent waits up to a minute before it dials again.
+        self.advance(60 + 60)
+        self.assertEqual(self.told, [])
+        self.advance(REDIAL - 60)
         self.assertEqual(self.types(), ["agent.disconnected"])
 
     def test_who_was_away_before_the_restart_is_told_only_on_return(self) -> None:
@@ -352,7 +355,8 @@ class Certificates(Told):
 
     def test_steps(self) -> None:
         self.assertEqual([s / DAY for s in steps_of(30 * DAY)], [7.5, 1, 0])
-        self.assertEqual([s / DAY for s in steps_of(365 * DAY)], [91.25, 30, 7, 1, 0])
+        self.assertEqual([s / DAY for s in steps_of(365 * DAY)], [90, 30, 7, 1, 0])
+        self.assertEqual([s / DAY for s in steps_of(3650 * DAY)], [90, 30, 7, 1, 0])
         self.assertEqual([s / DAY for s in steps_of(1 * DAY)], [0.25, 0])
 
     def test_a_certificate_that_nobody_renews_is_told_of_at_each_step_once(self) -> None:

@@ -1,9 +1,9 @@
 """Certificates that end although somebody should have renewed them.
 
 An agent renews at two thirds of its certificate's life, so what is left never falls below a third
-while all is well, however long that life is. It is told at a quarter, and then at 30 days, 7 days
-and 1 day as far as each is at most half of the step before: at 7.5 days and 1 day of a
-certificate for 30 days. Last, when it has ended.
+while all is well, however long that life is. It is told at a quarter or at 90 days, and then at
+30 days, 7 days and 1 day as far as each is at most half of the step before: at 7.5 days and 1 day
+of a certificate for 30 days. Last, when it has ended.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from .events import Event, EventType, rfc3339
 DAY: Final = 86400.0
 _DAYS: Final = (30 * DAY, 7 * DAY, 1 * DAY)
 OVERDUE: Final = 1 / 4
+LONGEST_NOTICE: Final = 90 * DAY
 
 
 def steps_of(lifetime: float) -> list[float]:
     """Seconds before the end at which a certificate of that lifetime is told of."""
-    steps = [lifetime * OVERDUE]
+    steps = [min(lifetime * OVERDUE, LONGEST_NOTICE)]
     for step in _DAYS:
         if step <= steps[-1] / 2:
             steps.append(step)

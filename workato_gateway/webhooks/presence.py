@@ -25,6 +25,11 @@ HERE_AT_LAST: Final = 1.5 * ATTENDANCE_INTERVAL
 connected at that end, also when the gateway was killed."""
 
 
+REDIAL: Final = 90.0
+"""Seconds that agents may take to dial again after the gateway was down, beyond the grace: they
+wait up to a minute between two tries."""
+
+
 class AgentSession(Protocol):
     """What is used of :class:`workato_gateway.agents.registry.LiveAgent`."""
 
@@ -83,7 +88,7 @@ class Presence:
         for agent_id, at in seen.items():
             here = at >= stopped - HERE_AT_LAST
             course = self._courses[agent_id] = _Course(here=False, told=here, since=at)
-            self._await(agent_id, course)
+            self._await(agent_id, course, self._grace + REDIAL)
 
     def stop(self) -> None:
         """The gateway goes: that sessions end is no news any more."""
@@ -110,12 +115,12 @@ class Presence:
             return
         course.here, course.since = here, self._now()
         course.changes += 1
-        self._await(agent_id, course)
+        self._await(agent_id, course, self._grace)
 
-    def _await(self, agent_id: str, course: _Course) -> None:
+    def _await(self, agent_id: str, course: _Course, seconds: float) -> None:
         _cancel(course)
         if course.here is not course.told:
-            course.call = self._clock.callLater(self._grace, self._lasted, agent_id, course)
+            course.call = self._clock.callLater(seconds, self._lasted, agent_id, course)
 
     def _lasted(self, agent_id: str, course: _Course) -> None:
         course.call = None
