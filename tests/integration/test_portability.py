@@ -173,7 +173,7 @@ class Serving(SynchronousTestCase):
         agent.wait_until(self.deployment.connected, "connected")
         self.check_calls()
         agent.process.terminate()
-        self.assertEqual(agent.process.wait(20), 0, agent.output())
+        self.assertEqual(agent.process.wait(60), 0, agent.output())
 
     def test_under_the_select_reactor(self) -> None:
         self.under("select")
@@ -199,7 +199,7 @@ class Serving(SynchronousTestCase):
         return process, errors
 
     def check_end(self, process: subprocess.Popen[bytes], errors: Path) -> None:
-        process.communicate(b"", timeout=20)
+        process.communicate(b"", timeout=60)
         self.assertEqual(process.returncode, 0, errors.read_text())
         log = (self.folder / "own.log").read_text()
         self.assertIn("Stopped", log)

@@ -27,7 +27,7 @@ _FENCE: Final = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _MARK: Final = "@@the-command-has-ended@@"
-SECONDS: Final = 60
+SECONDS: Final = 180
 
 
 @frozen
