@@ -44,7 +44,8 @@ try:
 except (ConfigError, StartError) as error:
     sys.exit(str(error))
 Thread(target=stop_when_told, daemon=True).start()
-reactor.run(installSignalHandlers=False)
+# Windows has a service's reactor in another thread than the first; elsewhere children need them.
+reactor.run(installSignalHandlers=sys.platform != "win32")
 """
 """What etc/windows/workato_agent_service.py does, where the end of standard input is SvcStop."""
 
