@@ -166,8 +166,9 @@ class Serving(SynchronousTestCase):
         self.assertEqual(json.loads(answer)["rows"], [["hinge"]])
         self.assertIn(b"GET /hello", self.call("GET", "http/app/hello"))
 
-    def under(self, reactor: str) -> None:
-        argv = [command("twistd"), f"--reactor={reactor}", "--nodaemon", "--pidfile="]
+    def test_under_the_asyncio_reactor(self) -> None:
+        """The other tests here run under ``select``."""
+        argv = [command("twistd"), "--reactor=asyncio", "--nodaemon", "--pidfile="]
         argv += ["workato-agent", f"--config={self.deployment.config}"]
         agent = Background.start("agent", argv, cwd=self.folder)
         self.addCleanup(agent.stop)
@@ -175,12 +176,6 @@ class Serving(SynchronousTestCase):
         self.check_calls()
         agent.process.terminate()
         self.assertEqual(agent.process.wait(60), 0, agent.output())
-
-    def test_under_the_select_reactor(self) -> None:
-        self.under("select")
-
-    def test_under_the_asyncio_reactor(self) -> None:
-        self.under("asyncio")
 
     def serve(self, platform: str) -> tuple[subprocess.Popen[bytes], Path]:
         """An agent as a service of another system; stop it by closing its standard input."""
