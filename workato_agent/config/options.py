@@ -57,6 +57,15 @@ class ConfigOptions(Model):
     auto_reload: bool = Field(False, alias="autoReload")
 
 
+class AgentOptions(Model):
+    """``agent``: of the documented format.
+
+    :ivar disable_response_buffering: accepted, whatever it says: no response is ever buffered.
+    """
+
+    disable_response_buffering: bool = False
+
+
 class GatewayOptions(Model):
     """``gateway``: where the tunnel goes. Left out, ``url`` and ``ca`` come from the identity.
 

@@ -13,6 +13,7 @@ from .http import HttpProfile
 from .ldap import LdapProfile
 from .ntlm import NtlmProfile
 from .options import (
+    AgentOptions,
     AuditOptions,
     ConfigOptions,
     GatewayOptions,
@@ -29,6 +30,7 @@ from .tcp import TcpProfile
 
 OPTIONS: Final[Mapping[str, type[Model]]] = {
     "config": ConfigOptions,
+    "agent": AgentOptions,
     "gateway": GatewayOptions,
     "proxy": ProxyOptions,
     "server": ServerOptions,
