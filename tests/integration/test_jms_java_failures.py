@@ -145,7 +145,7 @@ class Hanging(FailingCase):
 
 class Dying(FailingCase):
     async def test_what_waits_and_what_is_out_when_a_broker_dies(self) -> None:
-        broker = self.activemq(f"failover:({self.url})", connect_timeout=3.0)
+        broker = self.activemq(f"failover:({self.url})?maxReconnectAttempts=3", connect_timeout=3.0)
         place = queue(f"dying.{free_port()}")
         await publish(broker, place, "a", "b")
         batch = await receive(broker, place, 1)
@@ -202,6 +202,20 @@ class Untrusted(FailingCase):
             broker, place = self.activemq(url, tls=tls), queue(f"tls.{free_port()}")
             await publish(broker, place, "x")
             await (await receive(broker, place)).acknowledge()
+
+    async def test_the_profiles_certificate_is_shown(self) -> None:
+        # Who gets through TLS there finds STOMP, which waits; who doesn't is hung up on.
+        folder, port = self.server.folder, self.server.ports.stomp_mutual
+        shown = ClientCertificate(
+            (folder / "client.crt").read_bytes(), (folder / "client.key").read_bytes()
+        )
+        url = f"ssl://127.0.0.1:{port}"
+        without = self.activemq(url, tls=self.tls(), connect_timeout=60.0)
+        problem = await self.problem(without.test(), "target_tls_failed", "target_unreachable")
+        self.assertNotIn("no connection within", problem.detail)
+        let_in = self.activemq(url, tls=self.tls(certificate=shown), connect_timeout=1.0)
+        problem = await self.problem(let_in.test(), "target_unreachable")
+        self.assertIn("no connection within", problem.detail)
 
     async def test_a_certificate_of_an_authority_that_is_not_trusted(self) -> None:
         folder = folder_for(self)
