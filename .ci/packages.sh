@@ -31,6 +31,9 @@ test)
     needed libpostgresql-jdbc-java /usr/share/java/postgresql.jar
     needed libmariadb-java /usr/share/java/mariadb-java-client.jar
     needed libh2-java /usr/share/java/h2.jar
+    needed activemq /usr/share/activemq/bin/activemq.jar
+    needed libactivemq-java /usr/share/java/activemq-client.jar
+    needed rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server
     needed curl /usr/bin/curl
     needed openssl /usr/bin/openssl
     ;;

@@ -10,6 +10,7 @@ from .extensions import ExtensionProfile
 from .fields import Model
 from .files import FilesProfile
 from .http import HttpProfile
+from .jms import AnyJms
 from .ntlm import NtlmProfile
 from .options import (
     AuditOptions,
@@ -45,11 +46,11 @@ PROFILES: Final[Mapping[str, type[ProfileConfig]]] = {
     "ntlm": NtlmProfile,
     "command_line_scripts": ScriptsProfile,
     "tcp": TcpProfile,
+    "jms": AnyJms,
     "extensions": ExtensionProfile,
 }
 
 NOT_SERVED: Final = (
-    "jms",
     "kafka",
     "ldap",
     "sap",
