@@ -116,6 +116,7 @@ class AmqpSettings:
     :ivar container_id: names this agent to the broker, and owns its durable subscriptions.
     :ivar connect_timeout: name, TCP, TLS, SASL and open together.
     :ivar heartbeat: the idle time-out is twice this; 0: none.
+    :ivar queue_prefix: of a queue's address; None: as the broker says. ``topic_prefix`` likewise.
     :ivar max_receivers: links that receive at a time.
     """
 
@@ -124,6 +125,8 @@ class AmqpSettings:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     virtual_host: str | None = None
+    queue_prefix: str | None = None
+    topic_prefix: str | None = None
     container_id: str = "workato-agent"
     connect_timeout: float = field(default=10.0, validator=gt(0))
     heartbeat: float = field(default=15.0, validator=ge(0))

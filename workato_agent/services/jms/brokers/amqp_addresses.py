@@ -78,15 +78,18 @@ class Dialect:
     :ivar drains: unsent credit can be called back.
     :ivar confirms: a disposition that is not settled is answered by one that is.
     :ivar counts: messages carry how often they have been delivered.
+    :ivar shares: sessions on one connection do each other no harm.
     """
 
     peer: Peer
     drains = True
     confirms = True
     counts = True
+    shares = True
 
     def targets(self, destination: Destination) -> tuple[str, ...]:
-        """Addresses to publish to: each is tried where there is nothing at the one before."""
+        """Addresses to publish to: each is tried when the one before was not found, or is what
+        it can't be used as (``conflict``)."""
         return (self._plain(destination),)
 
     def sources(self, source: Source) -> tuple[str, ...]:
@@ -147,24 +150,29 @@ class Rabbitmq3(Rabbitmq4):
     Tried on 3.10: it sends selectors, durability and browsing back as if it had them, and has none;
     a receiver of a topic leaves a queue behind for good, in which messages pile up; ``drain`` with
     unused credit ends the session with an internal error, so does a disposition that isn't settled,
-    and the outcome ``modified`` is unknown.
+    and with it the connection; the outcome ``modified`` is unknown; the end of a session is now and
+    then not answered, and a link that has been detached goes on consuming. So there a receiver has
+    a connection of its own, and sessions that publish are not ended.
 
-    A queue that exists is used as it is (any kind of queue, no right to configure it needed); else
-    one is declared, durable, as STOMP does.
+    A queue is declared when there is none, durable, as STOMP does; one that exists is used as it is,
+    of whatever kind. Publishing to ``/amq/queue`` is not told when there is no such queue: a message
+    is accepted and lost. So that comes after the declaring has shown that there is another one.
     """
 
     drains = False
     confirms = False
     counts = False
+    shares = False
 
     def targets(self, destination: Destination) -> tuple[str, ...]:
         name = quote(destination.name, safe="")
         if destination.kind == "topic":
             return (f"/topic/{name}",)
-        return (f"/amq/queue/{name}", f"/queue/{name}")
+        return (f"/queue/{name}", f"/amq/queue/{name}")
 
     def sources(self, source: Source) -> tuple[str, ...]:
-        return super().sources(source) and self.targets(source.destination)
+        # Its own check, then those of version 3: consuming says whether there is a queue.
+        return super().sources(source) and self.targets(source.destination)[::-1]
 
     def reply_to(self, destination: Destination) -> str:
         return f"/{destination.kind}/{quote(destination.name, safe='')}"

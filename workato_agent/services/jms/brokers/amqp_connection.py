@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from attrs import frozen
 from proton import Collector, Connection, Event, Session, Transport
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import (
     IDelayedCall,
     IPushProducer,
@@ -32,10 +33,19 @@ MAX_FRAME: Final = 64 * 1024
 WINDOW: Final = 1024 * 1024
 """Bytes of messages that the broker may send on a session before somebody has read them."""
 _CHANNELS: Final = 2047
+_GOODBYE: Final = 2.0
 _PREAMBLE: Final = b"AMQP"
 _SASL: Final = b"AMQP\x03\x01\x00\x00"
 _OLD: Final = frozenset({b"AMQP\x00\x00\x09\x01", b"AMQP\x01\x01\x00\x09", b"AMQP\x01\x01\x00\x0a"})
 """How AMQP 0-9-1, 0-9 and 0-10 answer to a preamble that is not theirs."""
+
+
+class ConnectionLost(Exception):
+    """The connection ended before the broker had let us in, and AMQP doesn't tell why."""
+
+    def __init__(self, reason: BaseException | None) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 @frozen
@@ -80,13 +90,18 @@ class Channel(Protocol):
         """The connection is gone."""
         ...
 
+    def wake(self) -> None:
+        """There is room to send."""
+        ...
+
 
 @implementer(IPushProducer)
 class AmqpConnection(ByteProtocol):
     """One connection.
 
-    :ivar opened: fires when the broker has let us in; fails with Problem.
+    :ivar opened: fires when the broker has let us in; fails with Problem or ConnectionLost.
     :ivar gone: why it can't be used any more; None while it can.
+    :ivar senders: owners that wait for room to send; they are woken when some was sent.
     """
 
     transport: Any
@@ -101,11 +116,13 @@ class AmqpConnection(ByteProtocol):
         self._collector = Collector()
         self._engine = Transport()
         self._sessions: dict[Session, Channel] = {}
+        self._kept: list[Session] = []
+        self.senders: set[Channel] = set()
         self._heard = b""
         self._writable = True
         self._pumping = False
         self._tick: IDelayedCall | None = None
-        self._closed: Deferred[None] | None = None
+        self._closed: list[Deferred[None]] | None = None
         self._stopping: Callable[[], Problem] | None = None
 
     # What Twisted calls.
@@ -156,8 +173,9 @@ class AmqpConnection(ByteProtocol):
                 hint="look into the broker's log, and for a firewall that cuts idle connections",
             )
         self._end(problem, reason)
-        if self._closed is not None:
-            self._closed.callback(None)
+        for each in self._closed or ():
+            if not each.called:
+                each.callback(None)
 
     def pauseProducing(self) -> None:
         """Twisted: the socket is full."""
@@ -174,18 +192,30 @@ class AmqpConnection(ByteProtocol):
     # What the owners of sessions call; each change is sent by a pump.
 
     def session(self, owner: Channel) -> Session:
-        """A session whose events go to ``owner``. Raises Problem where there is none left."""
+        """A session whose events go to ``owner``: one that is kept, or a new one.
+
+        Raises Problem where there is none left.
+        """
         if self.gone is not None:
             raise self.gone
-        if len(self._sessions) >= _CHANNELS:
+        if self._kept:
+            session = self._kept.pop()
+        elif len(self._sessions) >= _CHANNELS:
             raise Problem("overloaded", f"{self._where}: too much is going on at once")
-        session = self.proton.session()
-        session.incoming_capacity = WINDOW
+        else:
+            session = self.proton.session()
+            session.incoming_capacity = WINDOW
+            session.open()
         self._sessions[session] = owner
         return session
 
+    def keep(self, session: Session) -> None:
+        """It has no link any more, and is for whoever wants one next."""
+        if self._sessions.pop(session, None) is not None:
+            self._kept.append(session)
+
     def forget(self, session: Session) -> None:
-        """Nobody wants to hear of it any more."""
+        """It has ended."""
         self._sessions.pop(session, None)
 
     def pump(self) -> None:
@@ -200,18 +230,23 @@ class AmqpConnection(ByteProtocol):
         finally:
             self._pumping = False
         self._schedule(due)
+        for owner in tuple(self.senders):
+            owner.wake()
 
     async def close(self) -> None:
-        """Take leave in order; :meth:`abort` for those who can't wait."""
-        if self.transport is None or self.transport.disconnecting or self.gone is not None:
+        """Take leave in order, within seconds. Idempotent."""
+        if self.transport is None or self.gone is not None:
             return
-        self._closed = Deferred(lambda _: None)
-        self.proton.close()
-        self.pump()
+        if self._closed is None:
+            self._closed = []
+            self.proton.close()
+            self.pump()
+        ended: Deferred[None] = Deferred()
+        ended.addTimeout(_GOODBYE, self._clock)
+        self._closed.append(ended)
         try:
-            await self._closed
-        finally:
-            self._closed = None
+            await ended
+        except DeferredTimeout:
             self.abort()
 
     def abort(self) -> None:
@@ -236,6 +271,10 @@ class AmqpConnection(ByteProtocol):
             owner = self._sessions.get(event.session)
             if owner is not None:
                 owner.happened(event)
+            elif kind == Event.SESSION_REMOTE_CLOSE and event.session in self._kept:
+                self._kept.remove(event.session)
+                event.session.close()
+                event.session.free()
         self._collector.pop()
         return True
 
@@ -315,4 +354,5 @@ class AmqpConnection(ByteProtocol):
         for owner in sessions.values():
             owner.lost(problem)
         if not self.opened.called:
-            self.opened.errback(reason if self._stopping is None else Failure(problem))
+            unknown = ConnectionLost(reason.value)
+            self.opened.errback(Failure(unknown if self._stopping is None else problem))

@@ -30,11 +30,14 @@ def link_name(prefix: str) -> str:
 
 @define(eq=False)
 class AmqpLink:
-    """A link in a session of its own, since some brokers end the session where a link fails.
+    """A link in a session that nobody else uses meanwhile: some brokers end the session where a
+    link fails.
 
     :ivar what: it is to, in the words of an error: "the queue a".
     :ivar failure: why it has ended before its time.
     :ivar attached: the broker has agreed to it.
+    :ivar durable: what it is attached to stays when it leaves.
+    :ivar detached: the broker has taken leave of the link, all before it has been done.
     """
 
     clock: IReactorTime
@@ -45,11 +48,13 @@ class AmqpLink:
     link: Any = field(init=False)
     failure: Problem | None = field(init=False, default=None)
     attached: bool = field(init=False, default=False)
-    _leaving: bool = field(init=False, default=False)
+    durable: bool = field(init=False, default=False)
+    detached: bool = field(init=False, default=False)
+    leaving: bool = field(init=False, default=False)
+    _answered: bool = field(init=False, default=False)
+    _detaching: bool = field(init=False, default=False)
     _over: bool = field(init=False, default=False)
     _waiting: list[Deferred[None]] = field(init=False, factory=list)
-
-    durable = False
 
     async def open(self, patience: float) -> None:
         """Wait until the broker has agreed. Raises Problem for why it has not."""
@@ -92,19 +97,25 @@ class AmqpLink:
         for each in waiting:
             _fire(each)
 
+    def detach(self) -> None:
+        """Give the link up, or as soon as the broker has answered to its opening. Idempotent."""
+        if not self._detaching:
+            self._detaching = True
+            if self._answered and not self._over:
+                self.link.close()
+                self.connection.pump()
+
     def leave(self) -> None:
-        """End link and session; what is unsettled goes back to the broker. Idempotent."""
-        if self._leaving:
-            return
-        self._leaving = True
-        if self._over or self.connection.gone is not None:
-            return
-        if self.durable:
-            self.link.detach()
-        else:
-            self.link.close()
-        self.session.close()
-        self.connection.pump()
+        """End it; what is unsettled goes back to the broker. Idempotent."""
+        if not self.leaving:
+            self.leaving = True
+            if not self._over:
+                self.end()
+                self.connection.pump()
+
+    def end(self) -> None:
+        """How it is ended, by the kind of link."""
+        raise NotImplementedError
 
     async def left(self) -> bool:
         """After :meth:`leave`: wait until the broker has heard of it; whether it has."""
@@ -118,9 +129,9 @@ class AmqpLink:
         if kind == Event.LINK_REMOTE_OPEN:
             self._opened()
         elif kind in (Event.LINK_REMOTE_CLOSE, Event.LINK_REMOTE_DETACH):
-            self._refused(Condition.of(self.link.remote_condition))
+            self._parted()
         elif kind == Event.SESSION_REMOTE_CLOSE:
-            if not self._leaving:
+            if not self.leaving:
                 self._refused(Condition.of(self.session.remote_condition))
             self._free()
         elif kind == Event.DELIVERY:
@@ -153,11 +164,18 @@ class AmqpLink:
 
     def _opened(self) -> None:
         # Without a terminus it is a refusal, and a detach with the reason follows (2.6.3).
+        self._answered = True
         self.attached = self.agreed()
+        if self._detaching:
+            self.link.close()
+
+    def _parted(self) -> None:
+        self.detached = True
+        if not self._detaching:
+            self._refused(Condition.of(self.link.remote_condition))
+        self.link.close()
 
     def _refused(self, condition: Condition | None) -> None:
-        if self._leaving:
-            return
         verb = "ended the link to" if self.attached else "refused"
         self.fail(condition_problem(self.where, condition, f"{verb} {self.what}"))
         self.leave()
@@ -173,7 +191,7 @@ class AmqpLink:
 
 @define(eq=False)
 class Sending(AmqpLink):
-    """A link that publishes.
+    """A link that publishes; its session is kept for the next one.
 
     :ivar accepted: how many the broker has taken responsibility for.
     """
@@ -194,7 +212,6 @@ class Sending(AmqpLink):
         """A link to an address, not yet opened. Raises Problem."""
         made = cls(clock, connection, where, f"the {destination.kind} {destination.name}")
         made.session = connection.session(made)
-        made.session.open()
         made.link = made.session.sender(link_name("publish"))
         made.link.snd_settle_mode = Link.SND_UNSETTLED
         made.link.source.address = made.link.name
@@ -244,6 +261,16 @@ class Sending(AmqpLink):
                 f"{self.where}: a message of {len(content)} bytes; the broker takes {largest} bytes"
                 f" for {self.what}",
             )
+
+    def end(self) -> None:
+        self.detach()
+
+    def happened(self, event: Event) -> None:
+        super().happened(event)
+        if self.detached and self._detaching and not self._over:
+            self._over = True
+            self.link.free()
+            self.connection.keep(self.session)
 
     def agreed(self) -> bool:
         return self.link.remote_target.type != Terminus.UNSPECIFIED

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 from proton import Delivery, Described, Link, Terminus, symbol
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -55,20 +55,25 @@ class Wanted:
 
 @define(eq=False)
 class Receiving(AmqpLink):
-    """A link that receives for one call. Its session lives until the batch is settled."""
+    """A link that receives for one call. Its session lives until the batch is settled.
+
+    :ivar alone: the connection is its own, and is closed with it.
+    """
 
     _log = Logger()
 
     _wanted: Wanted
     _reader: Reader
+    alone: bool
     _taken: list[tuple[Any, IncomingMessage]] = field(init=False, factory=list)
     _size: int = field(init=False, default=0)
     _limits: Limits = field(init=False, default=Limits(0, 0, 0))
     _late: bool = field(init=False, default=True)
     _part: bytearray = field(init=False, factory=bytearray)
     _too_large: Problem | None = field(init=False, default=None)
-    _asked: int = field(init=False, default=0)
-    _answered: int = field(init=False, default=0)
+    # Proton sends one flow of its own with the attach.
+    _asked_flows: int = field(init=False, default=1)
+    _heard_flows: int = field(init=False, default=0)
 
     @classmethod
     def of(
@@ -82,10 +87,10 @@ class Receiving(AmqpLink):
         """A link from an address, not yet opened. Raises Problem."""
         source = wanted.source
         kind, name = source.destination.kind, source.destination.name
-        made = cls(clock, connection, where, f"the {kind} {name}", wanted, reader)
+        alone = not reader.dialect.shares
+        made = cls(clock, connection, where, f"the {kind} {name}", wanted, reader, alone)
         made.durable = source.subscription is not None
         made.session = connection.session(made)
-        made.session.open()
         made.link = link = made.session.receiver(source.subscription or link_name("receive"))
         link.snd_settle_mode = Link.SND_UNSETTLED
         link.source.address = wanted.address
@@ -135,7 +140,7 @@ class Receiving(AmqpLink):
 
     async def accept(self) -> None:
         """Acknowledge what was gathered. Raises Problem ``conflict`` when that is too late."""
-        if self.failure is not None or self._leaving:
+        if self.failure is not None or self.leaving:
             raise Problem(
                 "conflict",
                 f"{self.where}: the messages have gone back to the broker, which delivers them"
@@ -154,9 +159,10 @@ class Receiving(AmqpLink):
                 self._check_accepted()
                 self.leave()
             else:
-                # The answer to the session's end means that all before it has been done.
+                # Its answer means that all before it has been done.
+                self.detach()
+                await self.until(lambda: self.detached)
                 self.leave()
-                await self.until(lambda: self._over)
         except Problem as problem:
             if problem.code != "target_unreachable":
                 raise
@@ -168,7 +174,7 @@ class Receiving(AmqpLink):
 
     def give_back(self) -> None:
         """Give back what was gathered, as delivered in vain; then leave. Idempotent."""
-        if self.failure is None and not self._leaving:
+        if self.failure is None and not self.leaving:
             counts = self._reader.dialect.counts
             for delivery, _ in self._taken:
                 if counts:
@@ -183,11 +189,19 @@ class Receiving(AmqpLink):
     def abandon(self) -> None:
         """Nobody has seen what was gathered: give it back uncounted, then leave. Idempotent."""
         self._late = True
-        if self.failure is None and not self._leaving:
+        if self.failure is None and not self.leaving:
             for delivery, _ in self._taken:
                 self._release(delivery)
             self.connection.pump()
         self.leave()
+
+    def end(self) -> None:
+        if self.alone:
+            self.detach()
+            Deferred.fromCoroutine(self.connection.close())
+        else:
+            # It detaches the link; what is durable stays.
+            self.session.close()
 
     # Events.
 
@@ -195,7 +209,7 @@ class Receiving(AmqpLink):
         return self.link.remote_source.type != Terminus.UNSPECIFIED
 
     def flowed(self) -> None:
-        self._answered += 1
+        self._heard_flows += 1
 
     def delivered(self, delivery: Any) -> None:
         while (current := self.link.current) is not None and current.readable:
@@ -259,7 +273,7 @@ class Receiving(AmqpLink):
         )
 
     def _ask(self, credit: int) -> None:
-        self._asked += 1
+        self._asked_flows += 1
         self.link.flow(credit)
         self.connection.pump()
 
@@ -272,7 +286,7 @@ class Receiving(AmqpLink):
                 return
         if self.link.credit:
             self._ask(-self.link.credit)
-        await self.until(lambda: self._full() or self._answered >= self._asked, _PATIENCE)
+        await self.until(lambda: self._full() or self._heard_flows >= self._asked_flows, _PATIENCE)
         await self.until(self._full, _STRAGGLERS)
 
     def _check_accepted(self) -> None:
@@ -300,6 +314,8 @@ class AmqpBatch:
         """See :class:`~workato_agent.services.jms.broker.Batch`."""
         try:
             await self._receiving.accept()
+            if self._receiving.durable:
+                await self._receiving.left()
         finally:
             self._receiving.leave()
             self._settled()
@@ -332,6 +348,3 @@ def _unable(what: str, field: str | None) -> Problem:
         f"this broker has no {what} over AMQP",
         extra={"field": field} if field else None,
     )
-
-
-__all__ = ["AmqpBatch", "CancelledError", "Limits", "Receiving", "Wanted"]
