@@ -16,12 +16,12 @@ from workato_tunnel.problems import Problem
 from ..broker import Batch, Destination, IncomingMessage, OutgoingMessage, Source
 from ..dialling import Dialler
 from ..settings import Address, AmqpSettings
+from ..sharing import Shared
 from .amqp_addresses import DELAYED, Dialect, Peer
 from .amqp_connection import AmqpConnection, ConnectionLost, Login
 from .amqp_links import AmqpLink, Sending
 from .amqp_messages import Reader, encode
 from .amqp_receiving import AmqpBatch, Limits, Receiving, Wanted
-from .shared import Once, Shared
 
 L = TypeVar("L", bound=AmqpLink)
 _BROWSED: Final = 64 * 2**20
@@ -146,7 +146,6 @@ class AmqpBroker:
     async def close(self) -> None:
         """See :class:`~workato_agent.services.jms.broker.Broker`."""
         self._closed = True
-        self._attempt.cancel()
         receivings = tuple(self._receivings)
         for receiving in receivings:
             receiving.give_back()
@@ -162,13 +161,17 @@ class AmqpBroker:
     async def _connected(self) -> Connected:
         """The connection, made when there is none. Raises Problem."""
         if self._closed:
-            raise Problem("target_unreachable", "the profile is being closed")
+            raise _closing()
         if self._now is None or self._now.connection.gone is not None:
             self._now = await self._attempt.result()
         return self._now
 
     async def _connect(self) -> Connected:
-        return await self._dialler.first(self._login)
+        made = await self._dialler.first(self._login)
+        if self._closed:
+            made.connection.abort()
+            raise _closing()
+        return made
 
     async def _login(self, address: Address) -> Connected:
         settings = self._settings
@@ -262,8 +265,9 @@ class AmqpBroker:
         receiving = await self._receiving(now, source)
 
         def settled() -> None:
-            self._receivings.discard(receiving)
-            done()
+            if receiving in self._receivings:
+                self._receivings.discard(receiving)
+                done()
 
         try:
             messages = await receiving.gather(limits, max(end - self._clock.seconds(), 0.0))
@@ -290,7 +294,7 @@ class AmqpBroker:
             await waiting
         except DeferredTimeout:
             return None
-        return Once(lock.release)
+        return lock.release
 
     def _check_size(self, message: OutgoingMessage) -> None:
         body = message.body
@@ -310,6 +314,10 @@ def _check_delay(peer: Peer, messages: Sequence[OutgoingMessage]) -> None:
             hint="leave 'delay' out",
             extra={"field": "delay"},
         )
+
+
+def _closing() -> Problem:
+    return Problem("target_unreachable", "the profile is being closed")
 
 
 def _nothing() -> None:

@@ -316,6 +316,9 @@ class AmqpConnection(ByteProtocol):
             self._engine.pop(waiting)
             sent = True
         if self._engine.pending() < 0 and not self.transport.disconnecting:
+            # That it has come to an end, and why, is an event of its own.
+            while self._tell():
+                pass
             self._stop(
                 lambda: Problem("target_unreachable", f"{self._where}: the connection was closed")
             )

@@ -155,7 +155,7 @@ def _walk(encoded: bytes) -> Iterator[tuple[int, Any]]:
             used = data.decode(left)
             data.rewind()
             data.next()
-            section = data.get_object()
+            section = _owned(data.get_object())
         except (ProtonException, RecursionError, ValueError, LookupError, TypeError) as error:
             raise Unreadable(str(error) or type(error).__name__) from None
         if not isinstance(section, Described):
@@ -164,6 +164,19 @@ def _walk(encoded: bytes) -> Iterator[tuple[int, Any]]:
         code = _NAMES.get(descriptor, -1) if isinstance(descriptor, str) else int(descriptor)
         yield code, section.value
         left = left[used:]
+
+
+def _owned(value: Any) -> Any:
+    """A copy of what proton lends: its bytes are the decoder's memory, which goes with it."""
+    if isinstance(value, memoryview):
+        return bytes(value)
+    if isinstance(value, dict):
+        return {_owned(key): _owned(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_owned(each) for each in value]
+    if isinstance(value, Described):
+        return Described(_owned(value.descriptor), _owned(value.value))
+    return value
 
 
 @frozen
@@ -220,11 +233,11 @@ def _body(found: Sections, content_type: str | None) -> str | bytes | None:
     code, first = found.body[0]
     if code == _VALUE and type(first) is str:
         return first
-    if code == _VALUE and isinstance(first, bytes | memoryview):
-        return bytes(first)
+    if code == _VALUE and isinstance(first, bytes):
+        return first
     if code != _DATA:
         return None
-    content = b"".join(bytes(each) for _, each in found.body)
+    content = b"".join(each for _, each in found.body if isinstance(each, bytes))
     if not _textual(content_type):
         return content
     try:
@@ -265,15 +278,15 @@ def _value(value: Any) -> PropertyValue:
         return float(value)
     if isinstance(value, str | uuid.UUID):
         return str(value)
-    return b64encode(bytes(value)).decode() if isinstance(value, bytes | memoryview) else None
+    return b64encode(value).decode() if isinstance(value, bytes) else None
 
 
 def _text(value: Any) -> str | None:
     """An id: text, a number, a UUID or bytes (part 3 section 3.2.11)."""
     if value is None or isinstance(value, str):
         return None if value is None else str(value)
-    if isinstance(value, bytes | memoryview):
-        return f"ID:AMQP_BINARY:{bytes(value).hex().upper()}"
+    if isinstance(value, bytes):
+        return f"ID:AMQP_BINARY:{value.hex().upper()}"
     return str(value)
 
 
