@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from attrs import field, frozen
-from attrs.validators import ge, gt, min_len
+from attrs.validators import ge, gt, le, min_len
 
 from ...config.destinationpatterns import DestinationPattern
 
@@ -142,6 +142,7 @@ class SqsSettings:
     :ivar tls: None where the endpoint is http.
     :ivar connect_timeout: name, TCP and TLS together.
     :ivar visibility: how long a received message is hidden before it is seen again on its own.
+    :ivar poll: whole seconds of one long poll, 20 at most; further ones follow.
     """
 
     region: str
@@ -153,6 +154,7 @@ class SqsSettings:
     connect_timeout: float = field(default=10.0, validator=gt(0))
     max_connections: int = field(default=64, validator=ge(1))
     visibility: float = field(default=30.0, validator=gt(0))
+    poll: int = field(default=20, validator=[ge(1), le(20)])
     max_message: int = field(default=16 * MIB, validator=ge(1))
 
 
