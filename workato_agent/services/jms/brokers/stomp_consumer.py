@@ -201,10 +201,7 @@ class StompConsumer:
             raise self.link.lost
         wanted = sum(self._demands.values())
         there = sum(1 for slot in self._slots.values() if slot.state in (State.OPEN, State.FILLED))
-        if self.single:
-            missing = 0 if self._slots else 1
-        else:
-            missing = wanted - there
+        missing = (0 if self._slots else 1) if self.single else wanted - there
         confirmed = None
         for number in range(missing):
             self._last_slot += 1
@@ -292,7 +289,7 @@ class StompConsumer:
             self._standing = self._clock.callLater(STANDING, self._stood)
 
     def _stood(self) -> None:
-        """What is left of a busy time goes when it has been quiet; before, only what is too much."""
+        """What a busy time has left goes when it is quiet; before, only what is too much."""
         quiet = self._clock.seconds() - self.idle_since >= STANDING * 0.9
         self._standing = None
         self._trim(0 if quiet else self._last_batch)
@@ -393,11 +390,8 @@ class StompConsumer:
                 each.callback(None)
 
 
-def _problem(error: Exception) -> Problem:
-    if isinstance(error, Refused):
-        return refusal(str(error))
-    assert isinstance(error, LinkLost)
-    return lost(error)
+def _problem(error: LinkLost | Refused) -> Problem:
+    return refusal(str(error)) if isinstance(error, Refused) else lost(error)
 
 
 def _conflict(words: str = "the connection was lost") -> Problem:

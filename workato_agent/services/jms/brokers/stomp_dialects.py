@@ -1,9 +1,9 @@
-"""What ActiveMQ and RabbitMQ each make of STOMP: destinations, headers, what they can't do. Pure."""
+"""What ActiveMQ and RabbitMQ make of STOMP: destinations, headers, what they can't do. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Final, NoReturn, Protocol
 from urllib.parse import quote, unquote
 
@@ -69,13 +69,13 @@ class Dialect(Protocol):
 class ActivemqDialect:
     """Apache ActiveMQ 5 ("Classic"): https://activemq.apache.org/components/classic/stomp."""
 
-    name = "ActiveMQ"
-    type = "activemq"
-    selectors = True
-    browsing = True
-    transactions = True
-    shared_durable = False
-    returns_on_unsubscribe = True
+    name: ClassVar[str] = "ActiveMQ"
+    type: ClassVar[str] = "activemq"
+    selectors: ClassVar[bool] = True
+    browsing: ClassVar[bool] = True
+    transactions: ClassVar[bool] = True
+    shared_durable: ClassVar[bool] = False
+    returns_on_unsubscribe: ClassVar[bool] = True
 
     def login(self, client_id: str | None) -> Headers:
         return [] if client_id is None else [("client-id", client_id)]
@@ -119,7 +119,7 @@ class ActivemqDialect:
             timestamp=_seconds(headers.get("timestamp")),
             expires=expires / 1000 if expires else None,
             redelivered=headers.get("redelivered") == "true",
-            reply_to=_destination(headers.get("reply-to"), encoded=False),
+            reply_to=_destination(headers.get("reply-to"), str),
             correlation_id=headers.get("correlation-id"),
             type=headers.get("type"),
             persistent=headers.get("persistent") == "true",
@@ -132,13 +132,13 @@ class ActivemqDialect:
 class RabbitmqDialect:
     """RabbitMQ's STOMP plugin: https://www.rabbitmq.com/docs/stomp."""
 
-    name = "RabbitMQ"
-    type = "rabbitmq"
-    selectors = False
-    browsing = False
-    transactions = False
-    shared_durable = True
-    returns_on_unsubscribe = False
+    name: ClassVar[str] = "RabbitMQ"
+    type: ClassVar[str] = "rabbitmq"
+    selectors: ClassVar[bool] = False
+    browsing: ClassVar[bool] = False
+    transactions: ClassVar[bool] = False
+    shared_durable: ClassVar[bool] = True
+    returns_on_unsubscribe: ClassVar[bool] = False
 
     def login(self, client_id: str | None) -> Headers:
         return []
@@ -186,7 +186,7 @@ class RabbitmqDialect:
             priority=_whole(headers.get("priority")),
             timestamp=_number(headers.get("timestamp")),
             redelivered=headers.get("redelivered") == "true",
-            reply_to=_destination(headers.get("reply-to"), encoded=True),
+            reply_to=_destination(headers.get("reply-to"), unquote),
             correlation_id=headers.get("correlation-id"),
             type=headers.get("type"),
             persistent=headers.get("persistent") in ("true", "1"),
@@ -234,9 +234,8 @@ def _common(dialect: Dialect, message: OutgoingMessage) -> Headers:
 def _properties(properties: Mapping[str, PropertyValue]) -> Headers:
     headers: Headers = []
     for name, value in properties.items():
-        if name.lower() in _RESERVED or name.lower().startswith(("jms", "amq")):
-            if name not in ("JMSXGroupID", "JMSXGroupSeq"):
-                _refuse(f"properties.{name}", "this name means something to the broker itself")
+        if _taken(name):
+            _refuse(f"properties.{name}", "this name means something to the broker itself")
         if isinstance(value, bool):
             text = "true" if value else "false"
         elif value is None:
@@ -246,6 +245,13 @@ def _properties(properties: Mapping[str, PropertyValue]) -> Headers:
         _no_nul(f"properties.{name}", name + text)
         headers.append((name, text))
     return headers
+
+
+def _taken(name: str) -> bool:
+    if name in ("JMSXGroupID", "JMSXGroupSeq"):
+        return False
+    folded = name.lower()
+    return folded in _RESERVED or folded.startswith(("jms", "amq"))
 
 
 def _no_nul(field: str, text: str) -> None:
@@ -295,16 +301,10 @@ def _by_type(body: bytes, content_type: str | None) -> str | bytes:
     return _text(body)
 
 
-def _destination(text: str | None, *, encoded: bool) -> Destination | None:
+def _destination(text: str | None, decode: Callable[[str], str]) -> Destination | None:
     if text is None:
         return None
-    for kind in ("queue", "topic"):
-        prefix = f"/{kind}/"
-        if text.startswith(prefix):
-            name = text.removeprefix(prefix)
-            return Destination("queue" if kind == "queue" else "topic", _decoded(name, encoded))
-    return Destination("queue", text)
-
-
-def _decoded(name: str, encoded: bool) -> str:
-    return unquote(name) if encoded else name
+    kind, _, name = text.removeprefix("/").partition("/")
+    if kind == "topic" and name:
+        return Destination("topic", decode(name))
+    return Destination("queue", decode(name)) if kind == "queue" and name else None

@@ -112,7 +112,7 @@ class FrameReader:
                     if begin is None:
                         break
                     position = begin
-                frame, position = self._take_body(position)
+                frame, position = self._take_body(self._head, position)
                 if frame is None:
                     break
                 frames.append(frame)
@@ -181,9 +181,10 @@ class FrameReader:
             raise FrameError(f"a body of {length} bytes is above {self._largest}", too_large=True)
         return length
 
-    def _take_body(self, position: int) -> tuple[Frame | None, int]:
-        head, buffer = self._head, self._buffer
-        assert head is not None
+    def _take_body(self, head: _Head | None, position: int) -> tuple[Frame | None, int]:
+        buffer = self._buffer
+        if head is None:
+            return None, position
         if head.length is not None:
             end = position + head.length
             if len(buffer) <= end:

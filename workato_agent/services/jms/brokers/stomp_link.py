@@ -46,7 +46,7 @@ class StompLink(Protocol):
     transport: Any
 
     def __init__(self, clock: Any, largest: int) -> None:
-        self.lost: Exception | None = None
+        self.lost: LinkLost | None = None
         self.messages: dict[str, Callable[[Frame], None]] = {}
         self.strays: Callable[[Frame], None] = lambda _frame: None
         self.on_lost: Callable[[], None] = lambda: None
@@ -102,13 +102,16 @@ class StompLink(Protocol):
         """
         self._last_receipt += 1
         receipt = str(self._last_receipt)
-        done: Deferred[None] = Deferred(lambda _: self._receipts.pop(receipt, None))
+        done: Deferred[None] = Deferred(lambda _: self._forget(receipt))
         if self.lost is not None:
             done.errback(self.lost)
             return done
         self._receipts[receipt] = done
         self.transport.write(encode(command, [*headers, ("receipt", receipt)], body))
         return done
+
+    def _forget(self, receipt: str) -> None:
+        self._receipts.pop(receipt, None)
 
     async def writable(self) -> None:
         """Wait until the broker takes what was written. Raises LinkLost."""
