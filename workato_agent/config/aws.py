@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 MISSING_LIBRARY: Final = "install the extra: aws"
 _CLOCK: Final = "check the secret key, and the machine's clock"
-_TOKEN: Final = "the session's credentials have expired: give new ones"
+_EXPIRED: Final = "the session's credentials have expired: give new ones"
 
 LOGIN_HINTS: Final = {
     "UnrecognizedClientException": "check accessKey and secretKey",
@@ -25,8 +25,8 @@ LOGIN_HINTS: Final = {
     "InvalidSecurity": "check accessKey and secretKey",
     "NotAuthorized": "check accessKey and secretKey",
     "OptInRequired": "the account has not subscribed to this service in this region",
-    "ExpiredToken": _TOKEN,
-    "ExpiredTokenException": _TOKEN,
+    "ExpiredToken": _EXPIRED,
+    "ExpiredTokenException": _EXPIRED,
 }
 """By the code of an error: AWS did not take who we say we are (AWS's "Common Errors")."""
 

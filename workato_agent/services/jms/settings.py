@@ -140,7 +140,7 @@ class SqsSettings:
 
     :ivar endpoint: instead of the region's own, as ``https://vpce-….amazonaws.com``.
     :ivar tls: None where the endpoint is http.
-    :ivar connect_timeout: name, TCP and TLS together.
+    :ivar connect_timeout: name, TCP and TLS together; an answer may take three times that.
     :ivar visibility: how long a received message is hidden before it is seen again on its own.
     :ivar poll: whole seconds of one long poll, 20 at most; further ones follow.
     """

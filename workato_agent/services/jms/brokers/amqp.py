@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from attrs import Factory, define, field, frozen
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, DeferredLock
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
 from workato_tunnel.problems import Problem
@@ -211,9 +211,7 @@ class AmqpBroker:
         peer = Peer.of(connection.proton, prefixes)
         return Connected(connection, address, peer, peer.dialect())
 
-    async def _open(
-        self, addresses: Sequence[str], make: Callable[[str], Awaitable[L]]
-    ) -> L:
+    async def _open(self, addresses: Sequence[str], make: Callable[[str], Awaitable[L]]) -> L:
         """A link to the first of the addresses that there is. Raises Problem."""
         for address in addresses[:-1]:
             try:

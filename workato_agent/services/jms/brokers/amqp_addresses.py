@@ -154,9 +154,9 @@ class Rabbitmq3(Rabbitmq4):
     then not answered, and a link that has been detached goes on consuming. So there a receiver has
     a connection of its own, and sessions that publish are not ended.
 
-    A queue is declared when there is none, durable, as STOMP does; one that exists is used as it is,
-    of whatever kind. Publishing to ``/amq/queue`` is not told when there is no such queue: a message
-    is accepted and lost. So that comes after the declaring has shown that there is another one.
+    A queue is declared when there is none, durable, as STOMP does; one that exists is used as it
+    is, of whatever kind. Publishing to ``/amq/queue`` is not told when there is no such queue: a
+    message is accepted and lost. So that comes after the declaring has shown that there is one.
     """
 
     drains = False

@@ -249,8 +249,10 @@ class Sending(AmqpLink):
     async def _until_sendable(self) -> None:
         self.connection.senders.add(self)
         await self.until(
-            lambda: self._refusal is not None
-            or (self.link.credit > 0 and self.session.outgoing_bytes < _UNSENT)
+            lambda: (
+                self._refusal is not None
+                or (self.link.credit > 0 and self.session.outgoing_bytes < _UNSENT)
+            )
         )
 
     def _check_size(self, content: bytes) -> None:
@@ -273,7 +275,7 @@ class Sending(AmqpLink):
             self.connection.keep(self.session)
 
     def agreed(self) -> bool:
-        return self.link.remote_target.type != Terminus.UNSPECIFIED
+        return bool(self.link.remote_target.type != Terminus.UNSPECIFIED)
 
     def delivered(self, delivery: Any) -> None:
         state = delivery.remote_state
@@ -291,9 +293,7 @@ class Sending(AmqpLink):
     def _turned_down(self, delivery: Any) -> Problem:
         if delivery.remote_state == Delivery.REJECTED:
             condition = Condition.of(delivery.remote.condition)
-            return condition_problem(
-                self.where, condition, f"rejected a message for {self.what}"
-            )
+            return condition_problem(self.where, condition, f"rejected a message for {self.what}")
         return Problem(
             "target_not_found",
             f"{self.where}: the broker gave a message for {self.what} back: nothing takes it there",

@@ -206,7 +206,7 @@ class Receiving(AmqpLink):
     # Events.
 
     def agreed(self) -> bool:
-        return self.link.remote_source.type != Terminus.UNSPECIFIED
+        return bool(self.link.remote_source.type != Terminus.UNSPECIFIED)
 
     def flowed(self) -> None:
         self._heard_flows += 1
@@ -252,8 +252,12 @@ class Receiving(AmqpLink):
         try:
             message = self._reader.read(content)
         except Unreadable as why:
-            self._log.warn("{where}: {what}: a message can't be read: {why}",
-                           where=self.where, what=self.what, why=str(why))
+            self._log.warn(
+                "{where}: {what}: a message can't be read: {why}",
+                where=self.where,
+                what=self.what,
+                why=str(why),
+            )
             return IncomingMessage(id="", body=None), 0
         body = message.body or b""
         return message, len(body.encode() if isinstance(body, str) else body)

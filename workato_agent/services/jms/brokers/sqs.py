@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from math import ceil
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from workato_tunnel.problems import Problem
 
@@ -19,6 +20,7 @@ from ..settings import SqsSettings
 from .sqs_calls import SqsCalls, aws_problem
 from .sqs_messages import decode, encode, size
 
+T = TypeVar("T")
 _AT_ONCE: Final = 10
 """Messages of one call: what SQS takes and gives."""
 _CALL_BYTES: Final = 256 * 1024
@@ -27,6 +29,7 @@ _LONGEST: Final = 12 * 3600
 _PAUSE: Final = 0.3
 """Seconds between looks where less than a second is left, which is no long poll."""
 _QUEUES: Final = 1000
+_GOODBYE: Final = 3.0
 
 
 @frozen
@@ -92,10 +95,9 @@ class SqsBroker:
                 for each in calls[start : start + together]
             ]
             problem: Problem | None = None
-            for worked, sent in await DeferredList(sending, consumeErrors=True):
-                outcome = sent if worked else _failed(sent)
-                ids += outcome.ids
-                problem = problem or outcome.problem
+            for sent in await _together(sending):
+                ids += sent.ids
+                problem = problem or sent.problem
             if problem is not None:
                 raise _counted(problem, len(ids))
         return ids
@@ -131,8 +133,11 @@ class SqsBroker:
 
     async def close(self) -> None:
         """See :class:`~workato_agent.services.jms.broker.Broker`."""
-        for batch in tuple(self._batches):
-            await batch.release()
+        releases = [Deferred.fromCoroutine(batch.release()) for batch in tuple(self._batches)]
+        releasing = Deferred.fromCoroutine(_together(releases))
+        releasing.addTimeout(_GOODBYE, self._clock)
+        with suppress(DeferredTimeout):
+            await releasing
         await self._calls.close()
 
     async def _url(self, queue: str) -> str:
@@ -331,9 +336,7 @@ class SqsBatch:
             except Problem as failed:
                 problem = failed
             if problem is not None:
-                self._log.warn(
-                    "Messages are given back late: {problem}", problem=str(problem)
-                )
+                self._log.warn("Messages are given back late: {problem}", problem=str(problem))
 
     def _end(self) -> None:
         self._done = True
@@ -360,9 +363,15 @@ def _first_failure(action: str, answer: Mapping[str, Any]) -> Problem | None:
     return None
 
 
-def _failed(failure: Failure) -> _Sent:
-    failure.raiseException()
-    raise AssertionError("a failure raises")
+async def _together(works: Sequence[Deferred[T]]) -> list[T]:
+    """The results of all; cancelling cancels all."""
+    try:
+        return await gatherResults(works, consumeErrors=True)
+    except FirstError as first:
+        for work in works:
+            work.cancel()
+        first.subFailure.raiseException()
+        raise
 
 
 def _counted(problem: Problem, published: int) -> Problem:

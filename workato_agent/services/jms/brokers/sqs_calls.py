@@ -5,24 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from time import time
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from attrs import define, field
 from OpenSSL.SSL import Error as TLSError
-from twisted.internet.defer import Deferred
+from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import URI, Agent, HTTPConnectionPool, ResponseDone, ResponseFailed
-from twisted.web.client import RequestGenerationFailed, RequestTransmissionFailed
-from twisted.web.client import ResponseNeverReceived
+from twisted.web.client import (
+    URI,
+    Agent,
+    HTTPConnectionPool,
+    RequestGenerationFailed,
+    RequestTransmissionFailed,
+    ResponseDone,
+    ResponseFailed,
+    ResponseNeverReceived,
+)
+from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-from treq.client import HTTPClient
 from workato_tunnel.problems import Problem
 
 from ....config.aws import LOGIN_HINTS, AwsKeys
@@ -30,12 +38,13 @@ from ..dialling import lost_problem
 from ..settings import Address, SqsSettings
 from ..tls import Handshake, Trust
 
+T = TypeVar("T")
 _SERVICE: Final = "sqs"
 _LARGEST: Final = 64 * 2**20
 """Bytes of an answer: ten messages of a mebibyte, in JSON's longest way to write them."""
-_ANSWERS_WITHIN: Final = 15.0
-"""Seconds for an answer, above those that a long poll asks for."""
-_IDLE: Final = 15.0
+_PATIENCE: Final = 3
+"""So many times the time for connecting an answer may take, beside what a long poll asks for."""
+_IDLE: Final = 15
 _ONCE: Final = frozenset({"SendMessageBatch"})
 """What must not be sent twice; all else does the same when it is."""
 _DIED: Final = (ResponseNeverReceived, RequestTransmissionFailed, ConnectionClosed)
@@ -57,8 +66,8 @@ _CODES: Final = {
 }
 _HINTS: Final = {
     "target_not_found": "check the queue's name, the region and the account",
-    "target_permission_denied": "allow this key's user or role the action on the queue (IAM, and the"
-    " queue's own policy)",
+    "target_permission_denied": "allow this key's user or role the action on the queue, in IAM and"
+    " in the queue's own policy",
     "overloaded": "try again shortly",
     "payload_too_large": "send less at once",
 }
@@ -111,9 +120,7 @@ class SqsCalls:
         pool.cachedConnectionTimeout = _IDLE
         agent = Agent.usingEndpointFactory(reactor, endpoints, pool)
         keys = AwsKeys(settings.access_key, settings.secret_key, settings.session_token)
-        return cls(
-            url, reactor, settings, keys, address, endpoints, pool, HTTPClient(agent)
-        )
+        return cls(url, reactor, settings, keys, address, endpoints, pool, HTTPClient(agent))
 
     async def call(
         self, action: str, parameters: Mapping[str, object], wait: float = 0.0
@@ -143,7 +150,7 @@ class SqsCalls:
 
     async def _exchange(self, action: str, body: bytes, wait: float) -> tuple[int, Any, bytes]:
         """Send and read; once more where a kept connection proves dead and that does no harm."""
-        patience = self._settings.connect_timeout + wait + _ANSWERS_WITHIN
+        patience = _PATIENCE * self._settings.connect_timeout + wait
         try:
             return await self._attempt(action, body, patience)
         except _DIED as error:
@@ -154,15 +161,13 @@ class SqsCalls:
         except _DIED as error:
             raise self._lost(error) from None
 
-    async def _attempt(
-        self, action: str, body: bytes, patience: float
-    ) -> tuple[int, Any, bytes]:
+    async def _attempt(self, action: str, body: bytes, patience: float) -> tuple[int, Any, bytes]:
         headers = {
             "Content-Type": "application/x-amz-json-1.0",
             "X-Amz-Target": f"AmazonSQS.{action}",
         }
         signed = self._keys.sign(_SERVICE, self._settings.region, self.url, headers, body)
-        work = Deferred.fromCoroutine(self._read(signed, body))
+        work = _cancellable(Deferred.fromCoroutine(self._read(signed, body)))
         work.addTimeout(patience, self._clock)
         try:
             return await work
@@ -186,11 +191,12 @@ class SqsCalls:
             raise self._lost(error) from None
 
     async def _read(self, headers: dict[str, str], body: bytes) -> tuple[int, Any, bytes]:
+        fields = Headers({name: [value] for name, value in headers.items()})
         response = await self._client.request(
-            "POST", self.url, headers=headers, data=body, allow_redirects=False, unbuffered=True
+            "POST", self.url, headers=fields, data=body, allow_redirects=False, unbuffered=True
         )
         reader = _Reader()
-        response.original.deliverBody(reader)
+        response.deliverBody(reader)
         return response.code, response.headers, await reader.content
 
     def _answer(self, action: str, status: int, headers: Any, content: bytes) -> dict[str, Any]:
@@ -201,7 +207,7 @@ class SqsCalls:
         if status == 200 and isinstance(answer, dict):
             return answer
         kind = answer.get("__type") if isinstance(answer, dict) else None
-        if isinstance(kind, str):
+        if isinstance(answer, dict) and isinstance(kind, str):
             told = answer.get("message") or answer.get("Message") or ""
             code = kind.rpartition("#")[2]
             raise aws_problem(action, code, str(told), self._skew(headers))
@@ -275,6 +281,18 @@ class _Reader(Protocol):
         transport: Any = self.transport
         if transport is not None:
             transport.loseConnection()
+
+
+def _cancellable(work: Deferred[T]) -> Deferred[T]:
+    """The same, whose cancelling is told as such: HTTP makes failures of other kinds of it."""
+
+    def cancel(_: Deferred[T]) -> None:
+        waiting.errback(CancelledError())
+        work.cancel()
+
+    waiting: Deferred[T] = Deferred(cancel)
+    work.addBoth(lambda outcome: None if waiting.called else waiting.callback(outcome))
+    return waiting
 
 
 def aws_problem(action: str, code: str, told: str, skew: float = 0.0) -> Problem:

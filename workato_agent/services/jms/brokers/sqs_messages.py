@@ -90,7 +90,9 @@ def decode(message: Mapping[str, Any], queue: str) -> IncomingMessage:
     }
     count = _number(system.get("ApproximateReceiveCount"))
     sent = _number(system.get("SentTimestamp"))
-    reply, correlation, kind = (_text(attributes.get(each)) for each in (_REPLY, _CORRELATION, _TYPE))
+    reply, correlation, kind = (
+        _text(attributes.get(each)) for each in (_REPLY, _CORRELATION, _TYPE)
+    )
     properties = {name: value for name, value in attributes.items() if name not in _OURS}
     for name, told in (
         (GROUP, "MessageGroupId"),
@@ -157,7 +159,8 @@ def _attribute(name: str, value: PropertyValue) -> dict[str, str]:
 def _checked_name(name: str) -> str:
     if _NAME.fullmatch(name) is None or len(name) > 256:
         _refuse(
-            f"the property {name[:100]!r}: SQS takes letters, digits, _ - and . in names", "properties"
+            f"the property {name[:100]!r}: SQS takes letters, digits, _ - and . in names",
+            "properties",
         )
     if name in _OURS:
         _refuse(f"the property {name} is a header's place", "properties")
