@@ -31,9 +31,16 @@ VALID = (
     "files: {a: {base: ., policy: {operations: [read], windows: [Mon-Fri], max_bytes: 1MiB}}}",
     "http: {trustAll: true, a: {base_url: http://a, methods: [GET], paths: [/a/**]}}",
     "http: {a: {base_url: http://a, auth: {basic: {username: u, password: {env: P}}}}}",
+    "jms: {a: {provider: activemq, url: 'tcp://a:61616', username: u, password: {env: P}}}",
+    "jms: {a: {provider: sqs, region: eu-west-1, accessKey: a, secretKey: {env: P}}}",
+    "jms: {a: {provider: amqp, url: 'amqps://a', ack_timeout: 1m, limits: {message: 1MiB}}}",
+    "jms: {a: {provider: custom, class: org.x.Y, remoteURI: 'amqps://a', port: 1}}",
+    "jms: {a: {provider: custom, jndi: {initial_context: org.x.Y, factory: f}}}",
 )
 INVALID = (
-    "jms: {}",
+    "jms: {a: {provider: nothing, url: 'tcp://x'}}",
+    "jms: {a: {provider: activemq}}",
+    "jms: {a: {provider: sqs, region: eu-west-1}}",
     "gatewy: {}",
     "gateway: {uri: x}",
     "database: {a: {adapter: sqlite}}",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -188,7 +188,9 @@ class Receipts:
 
     def _ended(self, result: object, running: Deferred[None], receipt: Receipt) -> None:
         self._work.discard(running)
-        if isinstance(result, Failure):
+        if isinstance(result, Failure) and result.check(CancelledError):
+            self._over(receipt, "lost", "the profile was closed before the broker had confirmed")
+        elif isinstance(result, Failure):
             self._log.failure("Settling a receipt failed", failure=result)
             self._over(receipt, "lost", "settling it failed unexpectedly")
 

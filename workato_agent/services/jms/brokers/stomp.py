@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 from attrs import define, field
@@ -303,10 +304,8 @@ class StompBroker:
         """Wait for the ends of connections, but not for long."""
         together = gatherResults(ends)
         together.addTimeout(CLOSING, self._clock)
-        try:
+        with suppress(DeferredTimeout):
             await together
-        except DeferredTimeout:
-            pass
 
     def _forget_lost(self) -> None:
         for source, consumer in list(self._consumers.items()):
