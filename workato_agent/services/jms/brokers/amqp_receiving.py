@@ -339,6 +339,7 @@ class AmqpBatch:
 def _selects(source: Any) -> bool:
     """Whether a broker has agreed to a selector."""
     filters = source.filter
+    filters.rewind()
     granted = filters.get_object() if filters.next() else None
     return isinstance(granted, dict) and any(
         isinstance(each, Described) and each.descriptor in (_SELECTOR, _SELECTOR_CODE)
