@@ -1,7 +1,8 @@
 """A broker of AMQP 1.0 in memory that keeps to the standard, on the server's side of Qpid Proton.
 
-RabbitMQ 3, the only real one for tests, has no selectors, browsing, durable subscriptions, drain or
-confirmed settlements: what is written for brokers that have them (Artemis, Qpid …) meets those here.
+RabbitMQ 3, the only real one for tests, has no selectors, browsing, durable subscriptions, drain
+or confirmed settlements: what is written for brokers that have them (Artemis, Qpid …) meets those
+here.
 """
 
 from __future__ import annotations
@@ -127,6 +128,7 @@ class PeerConnection(Protocol):
         self.outgoing: dict[Any, str] = {}
         self.sent: dict[Any, tuple[Entry, str]] = {}
         self.busy = False
+        self.timer: Any = None
 
     def connectionMade(self) -> None:
         self.peer.links.append(self)
@@ -143,6 +145,8 @@ class PeerConnection(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.peer.links.remove(self)
+        if self.timer is not None:
+            self.timer.cancel()
         for delivery in list(self.sent):
             self.back(delivery, failed=True)
         self.peer.dispatch()
@@ -152,6 +156,7 @@ class PeerConnection(Protocol):
         if self.busy:
             return
         self.busy = True
+        due = self.engine.tick(reactor.seconds())  # type: ignore[attr-defined]
         while True:
             event = self.events.peek()
             if event is not None:
@@ -165,6 +170,14 @@ class PeerConnection(Protocol):
         self.busy = False
         if self.engine.pending() < 0:
             self.transport.loseConnection()
+        elif due and self.timer is None and self in self.peer.links:
+            wait = max(due - reactor.seconds(), 0.01)  # type: ignore[attr-defined]
+            self.timer = reactor.callLater(wait, self.heartbeat)  # type: ignore[attr-defined]
+
+    def heartbeat(self) -> None:
+        """Time to say that we are there."""
+        self.timer = None
+        self.pump()
 
     def happened(self, event: Event) -> None:
         """One event."""

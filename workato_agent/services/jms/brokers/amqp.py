@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from attrs import Factory, define, field, frozen
-from twisted.internet.defer import CancelledError, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.error import ConnectingCancelledError
 
 from workato_tunnel.problems import Problem
 
@@ -19,7 +19,7 @@ from ..settings import Address, AmqpSettings
 from ..sharing import Shared
 from .amqp_addresses import DELAYED, Dialect, Peer
 from .amqp_connection import AmqpConnection, ConnectionLost, Login
-from .amqp_links import AmqpLink, Sending
+from .amqp_links import AmqpLink, Sending, SessionCheck
 from .amqp_messages import Reader, encode
 from .amqp_receiving import AmqpBatch, Limits, Receiving, Wanted
 
@@ -66,6 +66,8 @@ class AmqpBroker:
     async def test(self) -> Mapping[str, object]:
         """See :class:`~workato_agent.services.jms.broker.Broker`."""
         now = await self._connected()
+        patience = self._settings.connect_timeout
+        await SessionCheck.make(self._clock, now.connection, str(now.address), patience)
         return {
             "target": str(now.peer),
             "container": now.peer.container,
@@ -149,9 +151,9 @@ class AmqpBroker:
         receivings = tuple(self._receivings)
         for receiving in receivings:
             receiving.give_back()
-        for receiving in receivings:
-            with suppress(Problem):
-                await receiving.left()
+        leaving = [Deferred.fromCoroutine(receiving.left()) for receiving in receivings]
+        # What fails has lost its connection.
+        await DeferredList(leaving, consumeErrors=True)
         now, self._now = self._now, None
         if now is not None:
             await now.connection.close()
@@ -187,9 +189,12 @@ class AmqpBroker:
     async def _opened(self, address: Address, virtual_host: str, end: float) -> Connected:
         settings, where = self._settings, str(address)
         login = Login.of(settings, virtual_host)
-        dialled = await self._dialler.dial(
-            address, lambda: AmqpConnection(self._clock, where, login)
-        )
+        try:
+            dialled = await self._dialler.dial(
+                address, lambda: AmqpConnection(self._clock, where, login)
+            )
+        except ConnectingCancelledError as error:
+            raise CancelledError from error
         connection = dialled.protocol
         connection.opened.addTimeout(max(end - self._clock.seconds(), 0.1), self._clock)
         try:

@@ -29,8 +29,8 @@ from ... import greetings
 from ..settings import AmqpSettings
 from .amqp_errors import Condition, condition_problem, refused_login, wrong_type
 
-MAX_FRAME: Final = 64 * 1024
-WINDOW: Final = 1024 * 1024
+MAX_FRAME: Final = 16 * 1024
+WINDOW: Final = 2 * 1024 * 1024
 """Bytes of messages that the broker may send on a session before somebody has read them."""
 _CHANNELS: Final = 2047
 _GOODBYE: Final = 2.0
@@ -121,6 +121,7 @@ class AmqpConnection(ByteProtocol):
         self._heard = b""
         self._writable = True
         self._pumping = False
+        self._let_in = False
         self._tick: IDelayedCall | None = None
         self._closed: list[Deferred[None]] | None = None
         self._stopping: Callable[[], Problem] | None = None
@@ -230,6 +231,9 @@ class AmqpConnection(ByteProtocol):
         finally:
             self._pumping = False
         self._schedule(due)
+        if self._let_in and self._stopping is None and not self.opened.called:
+            # Not before what came with it has been seen: the refusal may follow at once.
+            self.opened.callback(None)
         for owner in tuple(self.senders):
             owner.wake()
 
@@ -282,8 +286,7 @@ class AmqpConnection(ByteProtocol):
         # A broker that refuses says so in the open, then closes (part 2 section 2.7.1).
         told = self.proton.remote_properties
         refused = told and "amqp:connection-establishment-failed" in {str(each) for each in told}
-        if not refused and not self.opened.called:
-            self.opened.callback(None)
+        self._let_in = not refused
 
     def _broken(self) -> None:
         condition = Condition.of(self._engine.condition)
@@ -301,7 +304,13 @@ class AmqpConnection(ByteProtocol):
                 )
             )
         else:
-            self._stop(lambda: condition_problem(self._where, condition, "broke the protocol"))
+            self._stop(
+                lambda: Problem(
+                    "target_unreachable",
+                    f"{self._where}: the broker broke the rules of AMQP 1.0: {condition}",
+                    hint="look into the broker's log; it may be something that only resembles AMQP",
+                )
+            )
 
     def _stop(self, problem: Callable[[], Problem]) -> None:
         """Remember why; the first reason counts."""

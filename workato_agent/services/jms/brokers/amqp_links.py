@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from attrs import define, field
-from proton import Delivery, Event, Link, Terminus, symbol
+from proton import Delivery, Endpoint, Event, Link, Terminus, symbol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
@@ -29,15 +29,11 @@ def link_name(prefix: str) -> str:
 
 
 @define(eq=False)
-class AmqpLink:
-    """A link in a session that nobody else uses meanwhile: some brokers end the session where a
-    link fails.
+class SessionUser:
+    """Who has a session: waits for what happens on it.
 
-    :ivar what: it is to, in the words of an error: "the queue a".
+    :ivar what: it is for, in the words of an error: "the queue a".
     :ivar failure: why it has ended before its time.
-    :ivar attached: the broker has agreed to it.
-    :ivar durable: what it is attached to stays when it leaves.
-    :ivar detached: the broker has taken leave of the link, all before it has been done.
     """
 
     clock: IReactorTime
@@ -45,27 +41,9 @@ class AmqpLink:
     where: str
     what: str
     session: Any = field(init=False)
-    link: Any = field(init=False)
     failure: Problem | None = field(init=False, default=None)
-    attached: bool = field(init=False, default=False)
-    durable: bool = field(init=False, default=False)
-    detached: bool = field(init=False, default=False)
-    leaving: bool = field(init=False, default=False)
-    _answered: bool = field(init=False, default=False)
-    _detaching: bool = field(init=False, default=False)
     _over: bool = field(init=False, default=False)
     _waiting: list[Deferred[None]] = field(init=False, factory=list)
-
-    async def open(self, patience: float) -> None:
-        """Wait until the broker has agreed. Raises Problem for why it has not."""
-        self.link.open()
-        self.connection.pump()
-        if not await self.until(lambda: self.attached, patience):
-            raise Problem(
-                "target_unreachable",
-                f"{self.where}: the broker did not answer about {self.what} in {patience:g} s",
-                hint="look into the broker's log",
-            )
 
     async def until(self, ready: Callable[[], object], seconds: float | None = None) -> bool:
         """Wait; whether it came to that within so many seconds. Raises the link's failure."""
@@ -96,6 +74,80 @@ class AmqpLink:
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             _fire(each)
+
+    def lost(self, problem: Problem) -> None:
+        """The connection is gone."""
+        self._over = True
+        self.fail(problem)
+
+    def fail(self, problem: Problem) -> None:
+        """It can't be used any more; the first reason counts."""
+        if self.failure is None:
+            self.failure = problem
+        self.wake()
+
+
+@define(eq=False)
+class SessionCheck(SessionUser):
+    """Sees whether the broker begins a session, which is kept for who wants one next.
+
+    It is at this that RabbitMQ looks at the virtual host.
+    """
+
+    _begun: bool = field(init=False, default=False)
+
+    @classmethod
+    async def make(
+        cls, clock: IReactorTime, connection: AmqpConnection, where: str, patience: float
+    ) -> None:
+        """Raises Problem."""
+        made = cls(clock, connection, where, "a session")
+        made.session = connection.session(made)
+        if made.session.state & Endpoint.REMOTE_ACTIVE:
+            connection.keep(made.session)
+            return
+        connection.pump()
+        if not await made.until(lambda: made._begun, patience):
+            raise _no_answer(where, made.what, patience)
+
+    def happened(self, event: Event) -> None:
+        """An event of proton's."""
+        if event.type == Event.SESSION_REMOTE_OPEN:
+            self._begun = True
+            self.connection.keep(self.session)
+        elif event.type == Event.SESSION_REMOTE_CLOSE:
+            condition = Condition.of(self.session.remote_condition)
+            self.connection.forget(self.session)
+            self.session.close()
+            self.session.free()
+            self.fail(condition_problem(self.where, condition, f"refused {self.what}"))
+        self.wake()
+
+
+@define(eq=False)
+class AmqpLink(SessionUser):
+    """A link in a session that nobody else uses meanwhile: some brokers end the session where a
+    link fails.
+
+    :ivar attached: the broker has agreed to it.
+    :ivar durable: what it is attached to stays when it leaves.
+    :ivar detached: the broker has taken leave of the link, all before it has been done.
+    """
+
+    link: Any = field(init=False)
+    attached: bool = field(init=False, default=False)
+    durable: bool = field(init=False, default=False)
+    detached: bool = field(init=False, default=False)
+    leaving: bool = field(init=False, default=False)
+    _answered: bool = field(init=False, default=False)
+    _detaching: bool = field(init=False, default=False)
+
+    async def open(self, patience: float) -> None:
+        """Wait until the broker has agreed. Raises Problem for why it has not."""
+        self.link.open()
+        self.connection.pump()
+        if not await self.until(lambda: self.attached, patience):
+            raise _no_answer(self.where, self.what, patience)
 
     def detach(self) -> None:
         """Give the link up, or as soon as the broker has answered to its opening. Idempotent."""
@@ -138,17 +190,6 @@ class AmqpLink:
             self.delivered(event.delivery)
         elif kind == Event.LINK_FLOW:
             self.flowed()
-        self.wake()
-
-    def lost(self, problem: Problem) -> None:
-        """The connection is gone."""
-        self._over = True
-        self.fail(problem)
-
-    def fail(self, problem: Problem) -> None:
-        """It can't be used any more; the first reason counts."""
-        if self.failure is None:
-            self.failure = problem
         self.wake()
 
     def delivered(self, delivery: Any) -> None:
@@ -304,6 +345,14 @@ class Sending(AmqpLink):
 _OUTCOMES: Final = frozenset(
     {Delivery.ACCEPTED, Delivery.REJECTED, Delivery.RELEASED, Delivery.MODIFIED}
 )
+
+
+def _no_answer(where: str, what: str, patience: float) -> Problem:
+    return Problem(
+        "target_unreachable",
+        f"{where}: the broker did not answer about {what} in {patience:g} s",
+        hint="look into the broker's log",
+    )
 
 
 def _counted(problem: Problem, accepted: int) -> Problem:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from attrs import define, field, frozen
-from proton import Delivery, Described, Link, Terminus, symbol
+from proton import Delivery, Described, Endpoint, Event, Link, Terminus, symbol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -24,6 +24,9 @@ _PATIENCE: Final = 1.0
 """Seconds for the answer to a drain, or to credit that is taken back."""
 _STRAGGLERS: Final = 0.05
 """Seconds for messages that were under way when a broker that can't drain has answered."""
+_QUIET: Final = 0.02
+_LONGEST_QUIET: Final = 0.15
+"""Seconds in which nothing more comes from a broker that can't drain; and all of them together."""
 _ENVELOPE: Final = 256 * 1024
 """Bytes that a message's headers and properties may have beside its body."""
 
@@ -71,9 +74,7 @@ class Receiving(AmqpLink):
     _late: bool = field(init=False, default=True)
     _part: bytearray = field(init=False, factory=bytearray)
     _too_large: Problem | None = field(init=False, default=None)
-    # Proton sends one flow of its own with the attach.
-    _asked_flows: int = field(init=False, default=1)
-    _heard_flows: int = field(init=False, default=0)
+    _heard: bool = field(init=False, default=False)
 
     @classmethod
     def of(
@@ -129,6 +130,10 @@ class Receiving(AmqpLink):
         self.link.max_message_size = limits.largest + _ENVELOPE
         self._ask(limits.messages)
         try:
+            if not self._reader.dialect.drains:
+                # Credit that is called back at once is never seen.
+                await self.until(lambda: self._has_something() or self._heard, _PATIENCE)
+                wait = max(wait, _STRAGGLERS)
             await self.until(self._has_something, wait)
             if not self._full():
                 await self._stop()
@@ -199,9 +204,15 @@ class Receiving(AmqpLink):
         if self.alone:
             self.detach()
             Deferred.fromCoroutine(self.connection.close())
-        else:
+        elif self.session.state & Endpoint.REMOTE_ACTIVE:
             # It detaches the link; what is durable stays.
             self.session.close()
+
+    def happened(self, event: Event) -> None:
+        if event.type == Event.SESSION_REMOTE_OPEN and self.leaving and not self.alone:
+            # Before this proton would not know any more what it is an answer to.
+            self.session.close()
+        super().happened(event)
 
     # Events.
 
@@ -209,7 +220,7 @@ class Receiving(AmqpLink):
         return bool(self.link.remote_source.type != Terminus.UNSPECIFIED)
 
     def flowed(self) -> None:
-        self._heard_flows += 1
+        self._heard = True
 
     def delivered(self, delivery: Any) -> None:
         while (current := self.link.current) is not None and current.readable:
@@ -223,6 +234,9 @@ class Receiving(AmqpLink):
             if current.partial:
                 break
             self.link.advance()
+            if self.link.credit < 0:
+                # It was under way when its credit was called back; a negative one is told as huge.
+                self.link.flow(-self.link.credit)
             content, self._part = bytes(self._part), bytearray()
             self._complete(current, content)
 
@@ -277,7 +291,7 @@ class Receiving(AmqpLink):
         )
 
     def _ask(self, credit: int) -> None:
-        self._asked_flows += 1
+        self._heard = False
         self.link.flow(credit)
         self.connection.pump()
 
@@ -288,10 +302,20 @@ class Receiving(AmqpLink):
             self.connection.pump()
             if await self.until(lambda: self._full() or not self.link.credit, _PATIENCE):
                 return
+        elif self._taken:
+            await self._settle_down()
         if self.link.credit:
             self._ask(-self.link.credit)
-        await self.until(lambda: self._full() or self._heard_flows >= self._asked_flows, _PATIENCE)
-        await self.until(self._full, _STRAGGLERS)
+            await self.until(lambda: self._full() or self._heard, _PATIENCE)
+            await self.until(self._full, _STRAGGLERS)
+
+    async def _settle_down(self) -> None:
+        """Without drain nobody tells that no more is there: nothing comes for a moment."""
+        end = self.clock.seconds() + _LONGEST_QUIET
+        count = 0
+        while len(self._taken) > count and not self._full() and self.clock.seconds() < end:
+            count = len(self._taken)
+            await self.until(lambda: len(self._taken) > count or self._full(), _QUIET)  # noqa: B023
 
     def _check_accepted(self) -> None:
         kept = [each for each, _ in self._taken if each.remote_state in (Delivery.ACCEPTED, 0)]
