@@ -45,6 +45,8 @@ test)
 bench)
     needed postgresql /usr/lib/postgresql/*/bin/initdb
     needed mariadb-server /usr/sbin/mariadbd
+    needed default-jre-headless /usr/bin/java
+    needed activemq /usr/share/activemq/bin/activemq.jar
     needed nginx /usr/sbin/nginx
     needed openssh-server /usr/sbin/sshd
     needed openssh-client /usr/bin/ssh
@@ -86,6 +88,8 @@ if [ -d /run/systemd/system ]; then
         openssh-server) systemctl disable --quiet ssh.service ;;
         postgresql) systemctl disable --quiet postgresql.service ;;
         mariadb-server) systemctl disable --quiet mariadb.service ;;
+        activemq) systemctl disable --quiet activemq.service ;;
+        rabbitmq-server) systemctl disable --quiet rabbitmq-server.service epmd.socket ;;
         esac
     done
 fi

@@ -125,6 +125,13 @@ class Requests(LinkCase):
         self.lose()
         self.successResultOf(gone)
         self.successResultOf(self.link.end())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_broker_that_takes_no_goodbye(self) -> None:
+        self.link.end()
+        self.assertFalse(self.transport.aborted)
+        self.clock.advance(2)
+        self.assertTrue(self.transport.aborted)
 
 
 class Login(LinkCase):

@@ -197,8 +197,18 @@ class Drill:
 
     # -- the drill -------------------------------------------------------------------------------
 
-    def run(self, count: int, batch: int, kills: list[str], seed: int) -> None:
-        """Publish and consume while things are killed in an order and at moments of chance."""
+    def run(
+        self,
+        count: int,
+        batch: int,
+        kills: list[str],
+        seed: int,
+        pause: tuple[float, float] = (0.2, 1.5),
+    ) -> None:
+        """Publish and consume while things are killed, at moments of chance.
+
+        :param pause: seconds between two kills, at least and at most.
+        """
         texts = [f"m{number}" for number in range(count)]
         parts = [texts[start : start + batch] for start in range(0, count, batch)]
         dice = random.Random(seed)
@@ -209,7 +219,7 @@ class Drill:
         ]
         try:
             for each in kills:
-                self._wait(lambda: bool(self.failures), dice.uniform(0.2, 1.5))
+                self._wait(lambda: bool(self.failures), dice.uniform(*pause))
                 self.kill(each)
             for worker in workers[:2]:
                 worker.join(_PATIENCE * 5)

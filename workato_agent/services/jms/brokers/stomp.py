@@ -25,7 +25,8 @@ from .stomp_link import LinkLost, Refused, StompLink
 
 IDLE: Final = 30.0
 """Seconds until a connection that nobody uses is closed."""
-CLOSING: Final = 2.0
+CLOSING: Final = 3.0
+BROWSED_BYTES: Final = 16 * 2**20
 TRANSACTION: Final = 500
 """Messages of one transaction."""
 TRANSACTION_BYTES: Final = 4 * 2**20
@@ -153,13 +154,27 @@ class StompBroker:
     async def _publishing(self) -> Connected:
         connected = self._publisher
         if connected is None or connected.link.lost is not None:
-            connected = self._publisher = await self._dialling.result()
+            connected = await self._dialling.result()
         return connected
 
     async def _connect(self) -> Connected:
+        self._publisher = await self._dial()
+        return self._publisher
+
+    async def _dial(self, client_id: str | None = None) -> Connected:
+        """A connection; none is left open behind :meth:`close`."""
+        self._refuse_when_closed()
+        connected = await self._dialler.connect(client_id)
+        try:
+            self._refuse_when_closed()
+        except Problem:
+            connected.link.end()
+            raise
+        return connected
+
+    def _refuse_when_closed(self) -> None:
         if self._closed:
-            raise _closed()
-        return await self._dialler.connect()
+            raise Problem("target_unreachable", "the profile has been closed", hint="call again")
 
     # -- receiving -------------------------------------------------------------------------------
 
@@ -192,17 +207,17 @@ class StompBroker:
             self._others.add(consumer_there)
         opening = self._opening.get(source)
         if opening is None:
-            opening = self._opening[source] = Shared(lambda: self._new_consumer(source))
+            opening = self._opening[source] = Shared(lambda: self._open_consumer(source))
+        return await opening.result()
+
+    async def _open_consumer(self, source: Source) -> StompConsumer:
         try:
-            consumer = await opening.result()
+            consumer = self._consumers[source] = await self._new_consumer(source)
         finally:
-            self._opening.pop(source, None)
-        self._consumers[source] = consumer
+            del self._opening[source]
         return consumer
 
     async def _new_consumer(self, source: Source) -> StompConsumer:
-        if self._closed:
-            raise _closed()
         self._forget_lost()
         in_use = len(self._consumers) + len(self._others) + self._connecting
         if in_use >= self._settings.max_connections - 1:
@@ -220,7 +235,7 @@ class StompBroker:
             client_id = f"{self._settings.client_id}.{source.subscription}"
         self._connecting += 1
         try:
-            connected = await self._dialler.connect(client_id)
+            connected = await self._dial(client_id)
         finally:
             self._connecting -= 1
         dialect = connected.dialect
@@ -238,7 +253,7 @@ class StompBroker:
         self, destination: Destination, limit: int, selector: str | None
     ) -> list[IncomingMessage]:
         """As of ``Broker``: ActiveMQ has a kind of subscription for it."""
-        connected = await self._dialler.connect()
+        connected = await self._dial()
         link, dialect = connected.link, connected.dialect
         try:
             if not dialect.browsing:
@@ -260,16 +275,19 @@ class StompBroker:
     ) -> list[IncomingMessage]:
         link, dialect = connected.link, connected.dialect
         found: list[IncomingMessage] = []
+        size = 0
         seen: Deferred[None] = Deferred()
 
         def take(frame: Frame) -> None:
-            if frame.headers.get("browser") == "end" or len(found) >= limit:
-                if not seen.called:
-                    seen.callback(None)
-            else:
+            nonlocal size
+            if seen.called:
+                return
+            if frame.headers.get("browser") != "end":
                 found.append(dialect.received(frame))
-                if len(found) >= limit and not seen.called:
-                    seen.callback(None)
+                size += len(frame.body)
+                if len(found) < limit and size < BROWSED_BYTES:
+                    return
+            seen.callback(None)
 
         def on_lost() -> None:
             if not seen.called and link.lost is not None:
@@ -360,7 +378,3 @@ def _with(problem: Problem, published: int) -> Problem:
         retry_after=problem.retry_after,
         extra={**problem.extra, "published": published},
     )
-
-
-def _closed() -> Problem:
-    return Problem("target_unreachable", "the profile has been closed", hint="call again")

@@ -140,7 +140,10 @@ class StompConsumer:
         until = clock.seconds() + wait
         try:
             self._demands[receiver] = limit if self.single else 1
-            while self.single and self.batches and (left := until - clock.seconds()) > 0:
+            while self.single and self.batches:
+                left = until - clock.seconds()
+                if left <= 0:
+                    return None
                 await self._change(left)
             confirmed = self._open()
             if confirmed is not None:

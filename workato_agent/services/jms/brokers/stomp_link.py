@@ -15,6 +15,7 @@ from .stomp_frames import Frame, FrameError, FrameReader, encode
 
 _GRACE: Final = 2.5
 """Heart-beats that may be late before the connection counts as dead."""
+CLOSING: Final = 2.0
 _SHOWN: Final = 500
 """Characters of a broker's own words in an error."""
 
@@ -61,6 +62,7 @@ class StompLink(Protocol):
         self._beat: IDelayedCall | None = None
         self._watch: IDelayedCall | None = None
         self._heard = 0.0
+        self._closing: IDelayedCall | None = None
         self._ended = False
 
     # -- what one does with it -------------------------------------------------------------------
@@ -131,7 +133,7 @@ class StompLink(Protocol):
         self._gone.append(gone)
         self.send("DISCONNECT", ())
         self._lose(LinkLost("the connection was closed"))
-        self.transport.loseConnection()
+        self._close()
         return gone
 
     def abort(self, reason: str) -> None:
@@ -166,6 +168,8 @@ class StompLink(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Twisted: it is gone."""
         self._ended = True
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
         self._lose(LinkLost("the broker closed the connection", reason.value))
         gone, self._gone = self._gone, []
         for each in gone:
@@ -215,7 +219,13 @@ class StompLink(Protocol):
         if waiting is not None:
             waiting.errback(refused)
         self._lose(LinkLost(f"the broker reported an error: {refused}", refused))
+        self._close()
+
+    def _close(self) -> None:
+        """Close when all is written; a broker that takes nothing gets no more time than this."""
         self.transport.loseConnection()
+        if not self._ended and self._closing is None:
+            self._closing = self._clock.callLater(CLOSING, self.transport.abortConnection)
 
     def _lose(self, reason: LinkLost) -> None:
         if self.lost is not None:
