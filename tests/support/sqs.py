@@ -70,12 +70,6 @@ class SqsServer:
         with urlopen(request, timeout=20) as response:  # noqa: S310
             return json.loads(response.read() or b"{}")
 
-    def demand_keys(self, after: int) -> None:
-        """From so many calls on, a key must be one of an IAM user."""
-        url = f"{self.url}/moto-api/reset-auth"
-        with urlopen(Request(url, str(after).encode()), timeout=20):  # noqa: S310
-            pass
-
     def make_queue(self, name: str, **attributes: str) -> str:
         """A new queue; its URL."""
         parameters = {"QueueName": name, "Attributes": attributes}

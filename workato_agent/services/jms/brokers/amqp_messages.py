@@ -287,7 +287,7 @@ def _text(value: Any) -> str | None:
         return None if value is None else str(value)
     if isinstance(value, bytes):
         return f"ID:AMQP_BINARY:{value.hex().upper()}"
-    return str(value)
+    return str(int(value)) if isinstance(value, int) else str(value)
 
 
 def _whole(value: Any) -> int | None:
