@@ -19,6 +19,7 @@ from ..settings import Address, AmqpSettings
 from ..sharing import Shared
 from .amqp_addresses import DELAYED, Dialect, Peer
 from .amqp_connection import AmqpConnection, ConnectionLost, Login
+from .amqp_errors import UNREADABLE, wrong_type
 from .amqp_links import AmqpLink, Sending, SessionCheck
 from .amqp_messages import Reader, encode
 from .amqp_receiving import AmqpBatch, Limits, Receiving, Wanted
@@ -51,6 +52,7 @@ class AmqpBroker:
         init=False, default=Factory(lambda self: Shared(self._connect), takes_self=True)
     )
     _now: Connected | None = field(init=False, default=None)
+    _opening: int = field(init=False, default=0)
     _receivings: set[Receiving] = field(init=False, factory=set)
     _subscriptions: dict[tuple[str, str], DeferredLock] = field(init=False, factory=dict)
     _closed: bool = field(init=False, default=False)
@@ -213,7 +215,11 @@ class AmqpBroker:
         except ConnectionLost as lost:
             raise dialled.problem(lost.reason) from None
         prefixes = {"queue": settings.queue_prefix, "topic": settings.topic_prefix}
-        peer = Peer.of(connection.proton, prefixes)
+        try:
+            peer = Peer.of(connection.proton, prefixes)
+        except UNREADABLE:
+            connection.abort()
+            raise wrong_type(where, None) from None
         return Connected(connection, address, peer, peer.dialect())
 
     async def _open(self, addresses: Sequence[str], make: Callable[[str], Awaitable[L]]) -> L:
@@ -237,16 +243,21 @@ class AmqpBroker:
     async def _receiving(
         self, now: Connected, source: Source, *, browse: bool = False
     ) -> Receiving:
-        if len(self._receivings) >= self._settings.max_receivers:
+        most = self._settings.max_receivers
+        if len(self._receivings) + self._opening >= most:
             raise Problem(
                 "overloaded",
-                f"{len(self._receivings)} receives and batches that are not settled are the most"
-                " that this profile has at a time",
+                f"{most} receives and batches that are not settled are the most that this profile"
+                " has at a time",
             )
-        receiving = await self._open(
-            now.dialect.sources(source),
-            lambda address: self._receiving_from(now, Wanted(address, source, browse)),
-        )
+        self._opening += 1
+        try:
+            receiving = await self._open(
+                now.dialect.sources(source),
+                lambda address: self._receiving_from(now, Wanted(address, source, browse)),
+            )
+        finally:
+            self._opening -= 1
         self._receivings.add(receiving)
         return receiving
 
@@ -290,14 +301,21 @@ class AmqpBroker:
         self, topic: str, subscription: str, wait: float
     ) -> Callable[[], None] | None:
         """A subscription for one batch, given back by calling; None when others keep it."""
-        lock = self._subscriptions.setdefault((topic, subscription), DeferredLock())
+        key = (topic, subscription)
+        lock = self._subscriptions.setdefault(key, DeferredLock())
         waiting = lock.acquire()
         waiting.addTimeout(wait, self._clock)
         try:
             await waiting
         except DeferredTimeout:
             return None
-        return lock.release
+
+        def done() -> None:
+            if not lock.waiting:
+                del self._subscriptions[key]
+            lock.release()
+
+        return done
 
     def _check_size(self, message: OutgoingMessage) -> None:
         body = message.body

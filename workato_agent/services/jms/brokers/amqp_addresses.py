@@ -34,7 +34,7 @@ class Peer:
     def of(cls, connection: Any, prefixes: Mapping[str, str | None]) -> Peer:
         """From proton's connection, which the broker has opened."""
         told = connection.remote_properties
-        properties = {str(key): value for key, value in told.items()} if told else {}
+        properties = told if isinstance(told, dict) else {}
         offered = connection.remote_offered_capabilities
         found = {}
         for kind, given in prefixes.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 from proton import Collector, Connection, Event, Session, Transport
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -27,7 +27,7 @@ from workato_tunnel.problems import Problem
 
 from ... import greetings
 from ..settings import AmqpSettings
-from .amqp_errors import Condition, condition_problem, refused_login, wrong_type
+from .amqp_errors import UNREADABLE, Condition, condition_problem, refused_login, wrong_type
 
 MAX_FRAME: Final = 16 * 1024
 WINDOW: Final = 2 * 1024 * 1024
@@ -59,7 +59,7 @@ class Login:
     virtual_host: str
     mechanisms: str
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     heartbeat: float = 0.0
 
     @classmethod
@@ -158,9 +158,14 @@ class AmqpConnection(ByteProtocol):
             room = self._engine.capacity()
             if room <= 0:
                 break
-            self._engine.push(data[:room])
+            try:
+                self._engine.push(data[:room])
+                self.pump()
+            except UNREADABLE as error:
+                # Text that is no UTF-8, a map that is none: proton finds out when it is asked.
+                self._rules_broken(str(error))
+                self.abort()
             data = data[room:]
-            self.pump()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._tick is not None and self._tick.active():
@@ -201,7 +206,7 @@ class AmqpConnection(ByteProtocol):
             raise self.gone
         if self._kept:
             session = self._kept.pop()
-        elif len(self._sessions) >= _CHANNELS:
+        elif len(self._sessions) > min(_CHANNELS, self._engine.remote_channel_max):
             raise Problem("overloaded", f"{self._where}: too much is going on at once")
         else:
             session = self.proton.session()
@@ -304,13 +309,16 @@ class AmqpConnection(ByteProtocol):
                 )
             )
         else:
-            self._stop(
-                lambda: Problem(
-                    "target_unreachable",
-                    f"{self._where}: the broker broke the rules of AMQP 1.0: {condition}",
-                    hint="look into the broker's log; it may be something that only resembles AMQP",
-                )
+            self._rules_broken(str(condition))
+
+    def _rules_broken(self, what: str) -> None:
+        self._stop(
+            lambda: Problem(
+                "target_unreachable",
+                f"{self._where}: the broker broke the rules of AMQP 1.0: {what}",
+                hint="look into the broker's log; it may be something that only resembles AMQP",
             )
+        )
 
     def _stop(self, problem: Callable[[], Problem]) -> None:
         """Remember why; the first reason counts."""

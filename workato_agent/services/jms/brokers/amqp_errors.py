@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from attrs import frozen
+from proton import ProtonException
 
 from workato_tunnel.problems import Problem
 
+UNREADABLE: Final = (ProtonException, ValueError, TypeError, LookupError, RecursionError)
+"""What proton raises for what a peer has sent: text that is no UTF-8, a map that is none."""
 _LONGEST: Final = 400
 _CODES: Final = {
     "amqp:not-found": "target_not_found",

@@ -18,7 +18,6 @@ from proton import (
     Data,
     Described,
     Message,
-    ProtonException,
     byte,
     decimal32,
     decimal64,
@@ -28,6 +27,7 @@ from proton import (
 
 from ..broker import IncomingMessage, OutgoingMessage, PropertyValue
 from .amqp_addresses import Dialect
+from .amqp_errors import UNREADABLE
 
 GROUP: Final = "JMSXGroupID"
 GROUP_SEQUENCE: Final = "JMSXGroupSeq"
@@ -156,7 +156,7 @@ def _walk(encoded: bytes) -> Iterator[tuple[int, Any]]:
             data.rewind()
             data.next()
             section = _owned(data.get_object())
-        except (ProtonException, RecursionError, ValueError, LookupError, TypeError) as error:
+        except UNREADABLE as error:
             raise Unreadable(str(error) or type(error).__name__) from None
         if not isinstance(section, Described):
             raise Unreadable("a section without a descriptor")

@@ -15,6 +15,7 @@ from workato_tunnel.problems import Problem
 
 from ..broker import IncomingMessage, Source
 from .amqp_connection import AmqpConnection
+from .amqp_errors import UNREADABLE
 from .amqp_links import AmqpLink, link_name
 from .amqp_messages import Reader, Unreadable
 
@@ -364,7 +365,10 @@ def _selects(source: Any) -> bool:
     """Whether a broker has agreed to a selector."""
     filters = source.filter
     filters.rewind()
-    granted = filters.get_object() if filters.next() else None
+    try:
+        granted = filters.get_object() if filters.next() else None
+    except UNREADABLE:
+        return False
     return isinstance(granted, dict) and any(
         isinstance(each, Described) and each.descriptor in (_SELECTOR, _SELECTOR_CODE)
         for each in granted.values()

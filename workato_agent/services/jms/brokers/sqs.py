@@ -173,7 +173,9 @@ class SqsBroker:
             )
         except Problem as problem:
             return _Sent((), problem)
-        known = {each["Id"]: str(each["MessageId"]) for each in answer.get("Successful") or ()}
+        known = {
+            each.get("Id"): str(each.get("MessageId")) for each in _entries_of(answer, "Successful")
+        }
         ids = tuple(known[each["Id"]] for each in named if each["Id"] in known)
         return _Sent(ids, _first_failure("SendMessageBatch", answer))
 
@@ -205,7 +207,7 @@ class SqsBroker:
             seconds,
         )
         taken = []
-        for each in answer.get("Messages") or ():
+        for each in _entries_of(answer, "Messages"):
             message = decode(each, queue)
             body = message.body or b""
             length = len(body if isinstance(body, bytes) else body.encode())
@@ -357,8 +359,14 @@ def _portions(entries: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return calls
 
 
+def _entries_of(answer: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """A list of an answer's; what is no entry is left out."""
+    found = answer.get(name)
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
 def _first_failure(action: str, answer: Mapping[str, Any]) -> Problem | None:
-    for each in answer.get("Failed") or ():
+    for each in _entries_of(answer, "Failed"):
         return aws_problem(action, str(each.get("Code", "")), str(each.get("Message", "")))
     return None
 
