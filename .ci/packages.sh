@@ -39,6 +39,13 @@ test)
     needed activemq /usr/share/activemq/bin/activemq.jar
     needed libactivemq-java /usr/share/java/activemq-client.jar
     needed rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server
+    needed slapd /usr/sbin/slapd
+    needed samba /usr/sbin/samba
+    needed samba-ad-provision /usr/share/samba/setup/provision.ldif
+    needed samba-dsdb-modules /usr/lib/*/samba/ldb/samba_dsdb.so
+    needed samba-vfs-modules /usr/lib/*/samba/vfs/acl_xattr.so
+    needed python3-samba /usr/lib/python3/dist-packages/samba/netcmd/domain.py
+    needed iproute2 /usr/sbin/ip /usr/bin/ip /sbin/ip /bin/ip
     needed curl /usr/bin/curl
     needed openssl /usr/bin/openssl
     ;;
@@ -90,6 +97,8 @@ if [ -d /run/systemd/system ]; then
         mariadb-server) systemctl disable --quiet mariadb.service ;;
         activemq) systemctl disable --quiet activemq.service ;;
         rabbitmq-server) systemctl disable --quiet rabbitmq-server.service epmd.socket ;;
+        slapd) systemctl disable --quiet slapd.service ;;
+        samba) systemctl disable --quiet smbd.service nmbd.service samba-ad-dc.service ;;
         esac
     done
 fi

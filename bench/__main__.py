@@ -10,7 +10,7 @@ from pathlib import Path
 
 from demo.processes import ProgramError, clean_up_on_sigterm
 
-from . import agent, beside, bulk, calls, databases, links, memory, messaging, rows
+from . import agent, beside, bulk, calls, databases, forward, links, memory, messaging, rows
 from .results import Result, save, table
 from .site import Site
 
@@ -21,6 +21,7 @@ FAMILIES: dict[str, Callable[[Site], list[Result]]] = {
     "databases": databases.measure,
     "beside": beside.measure,
     "links": links.measure,
+    "forward": forward.measure,
     "memory": memory.measure,
     "agent": agent.measure,
     "messaging": messaging.measure,

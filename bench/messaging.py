@@ -12,6 +12,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -37,20 +38,29 @@ def measure(site: Site) -> list[Result]:
     """On an ActiveMQ of its own, over STOMP."""
     if site.peers_only:
         return []
-    broker = ActivemqServer.start()
-    folder = site.folder / "messaging"
+    return [
+        *_with(site, "messaging", lambda drill: [*_rates(drill), *_idle(drill)], marks=False),
+        *_with(site, "messages-under-fire", _under_fire, marks=True),
+    ]
+
+
+def _with(
+    site: Site, name: str, measuring: Callable[[Drill], list[Result]], *, marks: bool
+) -> list[Result]:
+    broker = ActivemqServer.start(marks=marks)
+    folder = site.folder / name
     folder.mkdir()
     drill = Drill.start(folder, broker)
     try:
-        return [*_rates(drill, broker, site.folder), *_idle(drill), *_under_fire(drill)]
+        return measuring(drill)
     finally:
         drill.stop()
         broker.destroy()
 
 
-def _rates(drill: Drill, broker: ActivemqServer, folder: Path) -> list[Result]:
+def _rates(drill: Drill) -> list[Result]:
     def direct() -> dict[str, float]:
-        argv = [sys.executable, "-m", "bench.stomp_direct", str(broker.ports.stomp)]
+        argv = [sys.executable, "-m", "bench.stomp_direct", str(drill.broker.ports.stomp)]
         root = Path(__file__).parent.parent
         found = run([*argv, str(_COUNT), str(_BATCH)], cwd=root, seconds=300)
         rates: dict[str, float] = json.loads(found)

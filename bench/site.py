@@ -157,6 +157,9 @@ http:
 files:
   data:
     base: {self.folder}/files
+tcp:
+  database: {{host: 127.0.0.1, port: {self.postgres()}}}
+  web: {{host: 127.0.0.1, port: {self.target()}}}
 database:
   warehouse: &postgres
     adapter: postgresql

@@ -18,6 +18,7 @@ from .config.extensions import ExtensionProfile
 from .config.files import FilesProfile
 from .config.http import HttpAuth, HttpProfile
 from .config.jms import ActivemqProfile, AmqpProfile, CustomProfile, JmsProfile, SqsProfile
+from .config.ldap import LdapProfile
 from .config.ntlm import NtlmProfile
 from .config.profiles import ProfileConfig
 from .config.scripts import QuoteOptions, ScriptOptions, ScriptsProfile
@@ -30,7 +31,8 @@ from .services.extensions.settings import ExtensionSettings
 from .services.files.posix import LocalFilesystem
 from .services.files.service import FilesService
 from .services.files.settings import FilesPolicy, FilesSettings
-from .services.http.credentials import Basic, Bearer, ClientCertificate, Ntlm
+from .services.handshakes import ClientCertificate
+from .services.http.credentials import Basic, Bearer, Ntlm
 from .services.http.service import HttpService
 from .services.http.settings import HttpSettings
 from .services.scripts.service import OPERATIONS as SCRIPT_OPERATIONS
@@ -40,6 +42,7 @@ from .services.tcp.service import OPERATIONS as TCP_OPERATIONS
 from .services.tcp.service import TcpService
 from .services.tcp.settings import TcpSettings
 from .serving_databases import DatabaseContext, database_service
+from .serving_ldap import ldap_service
 
 FILE_THREADS: Final = 8
 """Threads of one files profile: a file server that hangs holds up no other profile."""
@@ -80,6 +83,10 @@ def build_service(parts: ProfileParts, name: str, profile: ProfileConfig) -> Pro
 
 def _database(parts: ProfileParts, name: str, profile: DatabaseProfile) -> ProfileService:
     return database_service(parts.reactor, parts.databases, profile)
+
+
+def _ldap(parts: ProfileParts, name: str, profile: LdapProfile) -> ProfileService:
+    return ldap_service(parts.reactor, name, profile)
 
 
 def _files(parts: ProfileParts, name: str, profile: FilesProfile) -> ProfileService:
@@ -271,6 +278,7 @@ _BUILDERS: Final[
     ExtensionProfile: _extension,
     FilesProfile: _files,
     HttpProfile: _http,
+    LdapProfile: _ldap,
     NtlmProfile: _ntlm,
     ScriptsProfile: _scripts,
     TcpProfile: _tcp,

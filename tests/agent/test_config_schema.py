@@ -36,6 +36,8 @@ VALID = (
     "jms: {a: {provider: amqp, url: 'amqps://a', ack_timeout: 1m, limits: {message: 1MiB}}}",
     "jms: {a: {provider: custom, class: org.x.Y, remoteURI: 'amqps://a', port: 1}}",
     "jms: {a: {provider: custom, jndi: {initial_context: org.x.Y, factory: f}}}",
+    "ldap: {a: {url: 'ldaps://a,ldaps://b', userDN: cn=x, password: {env: P}, base: dc=x}}",
+    "ldap: {a: {url: ldap://a, startTls: true, ssl: {trustAll: true}, policy: {bases: [ou=p]}}}",
 )
 INVALID = (
     "jms: {a: {provider: nothing, url: 'tcp://x'}}",
@@ -51,6 +53,8 @@ INVALID = (
     "files: {a: {}}",
     "files: {'a b': {base: .}}",
     "http: {a: {base_url: http://a, policy: {max_bytes: 1}}}",
+    "ldap: {a: {base: dc=x}}",
+    "ldap: {a: {url: ldap://a, policy: {read: [cn]}}}",
     "proxy: {host: x, port: {env: P, file: Q}}",
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -104,6 +105,18 @@ class Requests(LinkCase):
             b"MESSAGE\nsubscription:1\n\na\0MESSAGE\nsubscription:2\n\nb\0MESSAGE\n\nc\0"
         )
         self.assertEqual(got, [("1", b"a"), ("stray", b"b"), ("stray", b"c")])
+
+    def test_a_brokers_error_in_place_of_a_stray_message_ends_nothing(self) -> None:
+        strays: list[Frame] = []
+        self.link.strays = strays.append
+        self.link.stray_error = re.compile("no current subscription")
+        request = self.link.request("ACK", [])
+        self.link.dataReceived(b"ERROR\nmessage:x\n\nThere is no current subscription with tag\0")
+        self.assertEqual(len(strays), 1)
+        self.link.dataReceived(b"RECEIPT\nreceipt-id:1\n\n\0")
+        self.successResultOf(request)
+        self.link.dataReceived(b"ERROR\nmessage:other\n\n\0")
+        self.assertIsNotNone(self.link.lost)
 
     def test_nonsense_ends_the_connection(self) -> None:
         request = self.link.request("SEND", [])

@@ -25,7 +25,7 @@ from tests.support.http import (
     whole_body,
 )
 from tests.support.http_app import HttpTestCase
-from workato_agent.services.http.credentials import ClientCertificate
+from workato_agent.services.handshakes import ClientCertificate
 from workato_agent.services.http.service import HttpService
 from workato_agent.services.http.settings import HttpSettings
 from workato_tunnel.problems import Problem

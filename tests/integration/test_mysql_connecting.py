@@ -41,6 +41,7 @@ class Stranger:
         threading.Thread(target=self._thd_accept, daemon=True).start()
 
     def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)  # closing alone wakes no accept()
         self._listening.close()
         for link in self._open:
             link.close()
@@ -293,6 +294,10 @@ class Connecting(MysqlTestCase):
 
         for tls in ("disable", "prefer"):
             await self.refused("target_login_failed", port=self.stranger(talk).port, tls=tls)
+        for _ in range(200):
+            if len(received) == 2:  # the servers' threads have seen the clients go
+                break
+            await self.pause(0.05)
         self.assertEqual(len(received), 2)
         self.assertNotIn(b"s3cret", b"".join(received))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import time
@@ -29,6 +30,8 @@ CSV = "text/csv"
 
 class Outages(PostgresqlTestCase):
     def setUp(self) -> None:
+        # An ODBC driver brings the system's libpq into the process, beside psycopg2's own.
+        ctypes.CDLL("libpq.so.5")
         self.server = PostgresqlServer.start()
         self.addCleanup(self.server.destroy)
         self.threads = Threads.of(reactor, 1, "bodies")

@@ -11,6 +11,7 @@ from .fields import Model
 from .files import FilesProfile
 from .http import HttpProfile
 from .jms import AnyJms
+from .ldap import LdapProfile
 from .ntlm import NtlmProfile
 from .options import (
     AuditOptions,
@@ -44,6 +45,7 @@ PROFILES: Final[Mapping[str, type[ProfileConfig]]] = {
     "files": FilesProfile,
     "http": HttpProfile,
     "ntlm": NtlmProfile,
+    "ldap": LdapProfile,
     "command_line_scripts": ScriptsProfile,
     "tcp": TcpProfile,
     "jms": AnyJms,
@@ -52,7 +54,6 @@ PROFILES: Final[Mapping[str, type[ProfileConfig]]] = {
 
 NOT_SERVED: Final = (
     "kafka",
-    "ldap",
     "sap",
     "saprfc",
 )

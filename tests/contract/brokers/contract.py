@@ -25,8 +25,6 @@ from workato_tunnel.problems import Problem
 LIMIT = 16 * 2**20
 WAIT = 20.0
 """Seconds for what comes at once, on a slow machine."""
-SHORT = 0.25
-"""Seconds for what doesn't come."""
 
 
 class BrokerContract(TestCase):
@@ -38,6 +36,8 @@ class BrokerContract(TestCase):
     """A pattern for the ``target`` that the test tells."""
     type: ClassVar[str]
 
+    short: ClassVar[float] = 0.25
+    """Seconds in which what doesn't come would have come."""
     selectors: ClassVar[bool] = True
     browsing: ClassVar[bool] = True
     browsing_marks: ClassVar[bool] = False
@@ -147,7 +147,7 @@ class BrokerContract(TestCase):
     async def nothing(self, broker: Broker, destination: Destination, **how: Any) -> None:
         """Nothing comes."""
         source = Source(destination, how.get("selector"), how.get("subscription"))
-        self.assertIsNone(await broker.receive(source, 10, SHORT, LIMIT))
+        self.assertIsNone(await broker.receive(source, 10, self.short, LIMIT))
 
     async def problem(self, work: Awaitable[Any], *codes: str) -> Problem:
         """The problem, of one of these codes, that work ends with."""
@@ -497,13 +497,13 @@ class BrokerContract(TestCase):
         )
         if not self.selectors:
             source = Source(queue, "colour = 'blue'")
-            await self.problem(broker.receive(source, 1, SHORT, LIMIT), "bad_request")
+            await self.problem(broker.receive(source, 1, self.short, LIMIT), "bad_request")
             return
         batch = await self.batch(broker, queue, selector="colour = 'blue'")
         self.assertEqual([message.body for message in batch.messages], ["blue"])
         await batch.acknowledge()
         await self.nothing(broker, queue, selector="colour = 'blue'")
-        malformed = broker.receive(Source(queue, "colour = = 1"), 1, SHORT, LIMIT)
+        malformed = broker.receive(Source(queue, "colour = = 1"), 1, self.short, LIMIT)
         await self.problem(malformed, "bad_request")
         messages, batches = await self.gather(broker, queue, 2)
         self.assertEqual([message.body for message in messages], ["red", "red"])
@@ -533,7 +533,7 @@ class BrokerContract(TestCase):
         broker, topic = self.broker(), await self.make_topic()
         if not self.topics:
             source = Source(topic, None, "s")
-            await self.problem(broker.receive(source, 1, SHORT, LIMIT), "bad_request")
+            await self.problem(broker.receive(source, 1, self.short, LIMIT), "bad_request")
             return
         name = f"s-{secrets.token_hex(4)}"
         await self.nothing(broker, topic, subscription=name)

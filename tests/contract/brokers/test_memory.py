@@ -15,6 +15,7 @@ from . import contract
 class MemoryBrokerTests(contract.BrokerContract):
     target = "^memory$"
     type = "memory"
+    short = 0.02
     selectors = False
     durable_batches = True
 

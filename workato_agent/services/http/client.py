@@ -22,6 +22,7 @@ from twisted.internet.protocol import Factory
 from workato_tunnel.problems import Problem
 
 from .. import greetings
+from ..handshakes import Trust
 from . import failures
 from .connection import HttpConnection
 from .credentials import Ntlm
@@ -32,7 +33,6 @@ from .pool import ConnectionPool
 from .settings import HttpSettings
 from .suspicion import identify
 from .target import Origin
-from .tls import Trust
 
 _IDEMPOTENT: Final = frozenset(
     {"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PROPFIND", "REPORT", "SEARCH"}
@@ -58,7 +58,7 @@ class HttpClient:
         self._exchange: Exchange = HttpConnection.exchange
         if isinstance(settings.auth, Ntlm):
             self._exchange = NtlmLogin(settings.auth, origin).exchange
-        self._trust = Trust(settings, origin) if origin.secure else None
+        self._trust = Trust(settings.tls()) if origin.secure else None
         self._endpoint = _endpoint(reactor, origin, self._timeout)
         self._answered = False
         self.pool = ConnectionPool(reactor, settings, self._connect)
@@ -115,7 +115,7 @@ class HttpClient:
     async def _attempt(self, started: float) -> HttpConnection:
         factory = _ConnectionFactory(self._reactor, self._origin, self)
         endpoint = self._endpoint
-        handshake = self._trust.handshake() if self._trust is not None else None
+        handshake = self._trust.handshake(self._origin.host) if self._trust is not None else None
         if handshake is not None:
             endpoint = wrapClientTLS(handshake, endpoint)
         connecting = endpoint.connect(factory)

@@ -183,7 +183,10 @@ class HttpConnection(TwistedProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._socket = None
         self._read_rest()
-        whole = self._until_close and reason.check(ConnectionDone) is not None
+        # A WebSocket says itself whether it ended in order, and servers often close it without
+        # TLS's goodbye: to cut the caller off for that would cost it the application's last words.
+        clean = self._switched or reason.check(ConnectionDone) is not None
+        whole = self._until_close and clean
         self._close()
         if self._secure and not self.secured.called:
             self.secured.errback(reason)
@@ -197,8 +200,6 @@ class HttpConnection(TwistedProtocol):
     def _lost(self, reason: Failure) -> Exception:
         if not self._begun:
             return failures.ConnectionDied(reason)
-        if self._switched:
-            return failures.dropped(self._origin, self._received)
         if self._answer is None:
             return failures.not_http(
                 self._origin, "the connection closed within the response's head"

@@ -32,19 +32,6 @@ def _token68(_instance: object, attribute: Attribute[str], value: str) -> None:
 
 
 @frozen
-class ClientCertificate:
-    """What the agent shows in the TLS handshake, in PEM.
-
-    :ivar chain: the certificate and after it those that lead to a CA the target knows.
-    :ivar password: of the key, where it is encrypted.
-    """
-
-    chain: bytes
-    key: bytes = field(repr=False)
-    password: str | None = field(default=None, repr=False)
-
-
-@frozen
 class Ntlm:
     """A Windows account, for NTLM.
 

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 
 from workato_tunnel.problems import Problem
 
+from ..handshakes import CertificateRefused, openssl_words
 from .target import Origin
 
 CONNECT_FAILURES: Final = (
@@ -43,20 +44,6 @@ class ConnectionDied(Exception):
         super().__init__("the connection ended before the response")
         self.reason = reason
         self.unsent = unsent
-
-
-class CertificateRefused(Exception):
-    """The target's certificate is not acceptable.
-
-    :ivar cause: ``expired``, ``not_yet_valid``, ``name``, ``unknown_issuer``, ``self_signed``,
-        ``revoked`` or ``invalid``.
-    """
-
-    def __init__(self, cause: str, detail: str, hint: str) -> None:
-        super().__init__(detail)
-        self.cause = cause
-        self.detail = detail
-        self.hint = hint
 
 
 def _unreachable(origin: Origin, reason: str, detail: str, hint: str) -> Problem:
@@ -117,7 +104,7 @@ def tls_failed(origin: Origin, error: Exception) -> Problem:
             "the connection was accepted but the TLS handshake not answered",
             "If the application has no TLS on that port, base_url starts with http://",
         )
-    words = _openssl_words(error)
+    words = openssl_words(error)
     plain = any(
         word in words for word in ("wrong version number", "record layer failure", "packet length")
     )
@@ -139,18 +126,6 @@ def tls_failed(origin: Origin, error: Exception) -> Problem:
 def _tls_problem(origin: Origin, reason: str, detail: str, hint: str) -> Problem:
     extra = {"reason": reason, "host": origin.host, "port": origin.port}
     return Problem("target_tls_failed", f"{origin}: {detail}", hint=hint, extra=extra)
-
-
-def _openssl_words(error: Exception) -> str:
-    """OpenSSL's reasons: the last member of each entry of its error queue."""
-    if isinstance(error, ConnectionClosed):
-        return "the connection was closed during the handshake"
-    queue = error.args[0] if error.args else ()
-    if isinstance(queue, list | tuple):
-        reasons = [str(entry[-1]) for entry in queue if isinstance(entry, tuple) and entry]
-        if reasons:
-            return ", ".join(reasons)
-    return str(error) or "the connection was closed during the handshake"
 
 
 def closed_early(origin: Origin, *, reused: bool, idempotent: bool) -> Problem:
@@ -194,16 +169,6 @@ def no_login(origin: Origin, what: str) -> Problem:
         f"{origin}: the NTLM login failed: {what}",
         hint="Check that the application offers NTLM and that no proxy stands before it",
         extra={"host": origin.host, "port": origin.port},
-    )
-
-
-def dropped(origin: Origin, received: int) -> Problem:
-    """The target cut a WebSocket."""
-    return _unreachable(
-        origin,
-        "cut",
-        f"{origin} cut the WebSocket's connection after {received} bytes",
-        "Look into the application's log, and for a firewall or proxy before it",
     )
 
 

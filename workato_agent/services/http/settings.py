@@ -7,7 +7,8 @@ from collections.abc import Callable
 from attrs import field, frozen
 from attrs.validators import ge, gt
 
-from .credentials import Basic, Bearer, ClientCertificate, Ntlm
+from ..handshakes import ClientCertificate, TlsSettings
+from .credentials import Basic, Bearer, Ntlm
 
 
 def anywhere(_method: str, _path: str) -> bool:
@@ -51,3 +52,14 @@ class HttpSettings:
     redirects: bool = False
     admits: Callable[[str, str], bool] = field(default=anywhere, eq=False)
     read_timeout: float = field(default=0.0, validator=ge(0))
+
+    def tls(self) -> TlsSettings:
+        """How its connections are secured."""
+        return TlsSettings(
+            ca=self.ca,
+            certificate=self.certificate,
+            trust_all=self.trust_all,
+            verify_host=self.verify_host,
+            protocols=(b"http/1.1",),
+            address_key="base_url",
+        )

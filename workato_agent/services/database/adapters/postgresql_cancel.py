@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 import psycopg2
+from psycopg2 import _psycopg
 
-_MAPS: Final = Path("/proc/self/maps")
 _MESSAGE_SIZE: Final = 256
 
 
@@ -44,19 +43,19 @@ class CancelRequest:
 
 @cache
 def _loaded_libpq() -> Any:
-    """psycopg2's libpq; None where it can't be told which that is."""
+    """The functions of the libpq that psycopg2 is linked with; None where they can't be had.
+
+    Asked for through psycopg2's own extension: an ODBC driver may have loaded another libpq, whose
+    structures are not those of this one.
+    """
     try:
-        lines = _MAPS.read_text().splitlines()
-    except OSError:
+        libpq = ctypes.CDLL(_psycopg.__file__)
+        functions = libpq.PQgetCancel, libpq.PQcancel, libpq.PQfreeCancel
+    except (OSError, AttributeError):
         return None
-    paths = {line.split(maxsplit=5)[5] for line in lines if "/libpq" in line}
-    if len(paths) != 1:
-        return None
-    libpq = ctypes.CDLL(paths.pop())
-    libpq.PQgetCancel.restype = ctypes.c_void_p
-    libpq.PQgetCancel.argtypes = [ctypes.c_void_p]
-    libpq.PQcancel.restype = ctypes.c_int
-    libpq.PQcancel.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
-    libpq.PQfreeCancel.restype = None
-    libpq.PQfreeCancel.argtypes = [ctypes.c_void_p]
+    get, send, free = functions
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    send.restype = ctypes.c_int
+    send.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
+    free.restype, free.argtypes = None, [ctypes.c_void_p]
     return libpq

@@ -3,9 +3,9 @@
 A subscription of STOMP is sent messages as long as it has room (its prefetch), whether somebody
 wants them or not, and neither server takes a single message back from it: ActiveMQ puts what is
 NACKed aside as dead. So each message has a subscription of its own, a slot with room for one. Slots
-are opened as callers want messages: one for whoever waits, then as many again as have come. What is
-released goes back by ending its slot; an acknowledged slot is filled again by the broker, and stays
-open for :data:`STANDING` seconds for the caller's next receive.
+are opened as callers want messages: for whoever waits as many as the last one got, then more as
+they are filled. What is released goes back by ending its slot; an acknowledged slot is filled again
+by the broker, and stays open for :data:`STANDING` seconds for the caller's next receive.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ from .stomp_dialling import lost, refusal
 from .stomp_frames import Frame
 from .stomp_link import LinkLost, Refused, StompLink
 
-STANDING: Final = 0.2
+STANDING: Final = 0.5
+GROWTH: Final = 3
+"""Slots that are opened for each message that has come."""
+SURPLUS: Final = 2.0
+"""Seconds for which a message may be held although callers come and go."""
 FIRST_LOOK: Final = 0.1
 """Seconds that a broker is given to send the first message, however short the wait."""
 QUIET: Final = 0.015
@@ -58,6 +62,18 @@ class Slot:
     state: State = State.OPEN
     frames: deque[Frame] = field(factory=deque)
     taken: int = 0
+    since: float = 0.0
+
+
+@define(eq=False)
+class Receiver:
+    """A caller who waits or gathers.
+
+    :ivar limit: messages that it takes at most, ``demand``: for which it wants slots now.
+    """
+
+    limit: int
+    demand: int
 
 
 @define(eq=False)
@@ -112,34 +128,36 @@ class StompConsumer:
     retired: bool = False
     idle_since: float = 0.0
     _strayed: bool = False
+    _gathering: int = 0
     _last_batch: int = 0
     _slots: dict[str, Slot] = field(factory=dict)
     _last_slot: int = 0
     _filled: deque[Slot] = field(factory=deque)
-    _demands: dict[object, int] = field(factory=dict)
+    _receivers: list[Receiver] = field(factory=list)
     _wakes: list[Deferred[None]] = field(factory=list)
     _standing: IDelayedCall | None = None
 
     def __attrs_post_init__(self) -> None:
         self.link.strays = self._stray
         self.link.on_lost = self._on_lost
+        self.link.stray_error = self.dialect.stray_error
         self.idle_since = self._clock.seconds()
 
     @property
     def busy(self) -> bool:
         """Whether somebody waits or has messages."""
-        return bool(self.batches or self._demands)
+        return bool(self.batches or self._receivers)
 
     # -- receiving -------------------------------------------------------------------------------
 
     async def receive(self, limit: int, wait: float, max_bytes: int) -> StompBatch | None:
         """As of ``Broker``. Raises Problem, and Moved where another consumer has to be asked."""
         clock = self._clock
-        receiver = object()
+        receiver = Receiver(limit, limit if self.single else min(limit, max(1, self._last_batch)))
         taken: list[Taken] = []
         until = clock.seconds() + wait
         try:
-            self._demands[receiver] = limit if self.single else 1
+            self._receivers.append(receiver)
             while self.single and self.batches:
                 left = until - clock.seconds()
                 if left <= 0:
@@ -152,7 +170,11 @@ class StompConsumer:
             while not self._filled and (left := until - clock.seconds()) > 0:
                 await self._change(left)
             if self._filled:
-                await self._gather(receiver, taken, limit, max_bytes)
+                self._gathering += 1
+                try:
+                    await self._gather(receiver, taken, limit, max_bytes)
+                finally:
+                    self._gathering -= 1
             return self._batch(taken)
         except (LinkLost, Refused) as error:
             raise _problem(error) from None
@@ -160,21 +182,21 @@ class StompConsumer:
             self._give_back(taken)
             raise
         finally:
-            self._demands.pop(receiver, None)
+            self._receivers.remove(receiver)
             self._rest()
 
     def _batch(self, taken: list[Taken]) -> StompBatch | None:
         if self.link.lost is not None:
             raise self.link.lost
+        self._last_batch = len(taken)
         if not taken:
             return None
         batch = StompBatch(self, taken)
-        self._last_batch = len(taken)
         self.batches.add(batch)
         return batch
 
     async def _gather(
-        self, receiver: object, taken: list[Taken], limit: int, max_bytes: int
+        self, receiver: Receiver, taken: list[Taken], limit: int, max_bytes: int
     ) -> None:
         """Take what is there, opening as many slots as have come until one stays empty."""
         clock = self._clock
@@ -189,7 +211,7 @@ class StompConsumer:
             if len(taken) >= limit or size >= max_bytes or left <= 0:
                 return
             room = max(1, (max_bytes - size) * len(taken) // max(size, 1))
-            self._demands[receiver] = min(limit - len(taken), len(taken), room)
+            receiver.demand = min(limit - len(taken), GROWTH * len(taken), room)
             confirmed = None if self.single else self._open()
             if confirmed is not None:
                 await confirmed
@@ -202,7 +224,7 @@ class StompConsumer:
         """Open the slots that are wanted; None if they are there."""
         if self.link.lost is not None:
             raise self.link.lost
-        wanted = sum(self._demands.values())
+        wanted = sum(each.demand for each in self._receivers)
         there = sum(1 for slot in self._slots.values() if slot.state in (State.OPEN, State.FILLED))
         missing = (0 if self._slots else 1) if self.single else wanted - there
         confirmed = None
@@ -221,6 +243,7 @@ class StompConsumer:
     def _received(self, frame: Frame) -> None:
         slot = self._slots[frame.headers["subscription"]]
         slot.frames.append(frame)
+        slot.since = self._clock.seconds()
         if slot.state is State.OPEN:
             slot.state = State.FILLED
         self._filled.append(slot)
@@ -292,12 +315,19 @@ class StompConsumer:
             self._standing = self._clock.callLater(STANDING, self._stood)
 
     def _stood(self) -> None:
-        """What a busy time has left goes when it is quiet; before, only what is too much."""
-        quiet = self._clock.seconds() - self.idle_since >= STANDING * 0.9
+        """What a busy time has left goes when it is quiet; before, what is too much for long."""
+        now = self._clock.seconds()
         self._standing = None
-        self._trim(0 if quiet else self._last_batch)
-        if not quiet:
-            self._standing = self._clock.callLater(STANDING, self._stood)
+        if now - self.idle_since >= STANDING * 0.9 and not self._gathering:
+            self._trim(0)
+            if self.single and not self.busy:
+                # Another agent may want it, and the broker knows one holder at a time.
+                self.retired = True
+                self._rest()
+            return
+        if self._filled and now - self._filled[0].since > SURPLUS:
+            self._trim(self._last_batch)
+        self._standing = self._clock.callLater(STANDING, self._stood)
 
     def _give_back(self, taken: Iterable[Taken]) -> None:
         """By ending the slots; a shared one takes back all that it had."""
@@ -329,7 +359,8 @@ class StompConsumer:
             return
         free = [slot for slot in self._slots.values() if slot.state is State.OPEN]
         free += [slot for slot in self._slots.values() if slot.state is State.FILLED]
-        excess = max(0, len(free) - sum(self._demands.values()) - keep)
+        wanted = sum(each.limit for each in self._receivers)
+        excess = max(0, len(free) - wanted - keep)
         held = []
         for slot in free[:excess]:
             if not slot.frames:

@@ -38,6 +38,9 @@ class Dialect(Protocol):
     """SENDs in a transaction are one write; else each is confirmed by itself."""
     shared_durable: ClassVar[bool]
     """Several consumers may share a durable subscription."""
+    stray_error: ClassVar[re.Pattern[str] | None]
+    """The ERROR for a message that came while its subscription was being ended; None if there is
+    none. The connection stays, and the message with it."""
     returns_on_unsubscribe: ClassVar[bool]
     """Ending a subscription gives back what it was sent; else NACK does."""
 
@@ -76,6 +79,7 @@ class ActivemqDialect:
     transactions: ClassVar[bool] = True
     shared_durable: ClassVar[bool] = False
     returns_on_unsubscribe: ClassVar[bool] = True
+    stray_error: ClassVar[re.Pattern[str] | None] = None
 
     def login(self, client_id: str | None) -> Headers:
         return [] if client_id is None else [("client-id", client_id)]
@@ -139,6 +143,7 @@ class RabbitmqDialect:
     transactions: ClassVar[bool] = False
     shared_durable: ClassVar[bool] = True
     returns_on_unsubscribe: ClassVar[bool] = False
+    stray_error: ClassVar[re.Pattern[str] | None] = re.compile(r"no current subscription with tag")
 
     def login(self, client_id: str | None) -> Headers:
         return []

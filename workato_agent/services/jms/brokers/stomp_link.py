@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -42,6 +43,7 @@ class StompLink(Protocol):
     :ivar lost: why it can't be used any more; None while it can.
     :ivar messages: who gets the MESSAGE frames of a subscription, by its id.
     :ivar strays: gets MESSAGE frames of subscriptions that have been ended.
+    :ivar stray_error: matches the ERROR that a broker sends in their place, and goes on.
     """
 
     transport: Any
@@ -50,6 +52,7 @@ class StompLink(Protocol):
         self.lost: LinkLost | None = None
         self.messages: dict[str, Callable[[Frame], None]] = {}
         self.strays: Callable[[Frame], None] = lambda _frame: None
+        self.stray_error: re.Pattern[str] | None = None
         self.on_lost: Callable[[], None] = lambda: None
         self._clock = clock
         self._reader = FrameReader(largest)
@@ -209,7 +212,11 @@ class StompLink(Protocol):
 
     def _error(self, frame: Frame) -> None:
         """After an ERROR the standard has the connection end, whoever it was for."""
-        refused = Refused(_words(frame))
+        words = _words(frame)
+        if self.stray_error is not None and self.stray_error.search(words):
+            self.strays(frame)
+            return
+        refused = Refused(words)
         waiting: Deferred[Any] | None = self._connected
         self._connected = None
         if waiting is None:

@@ -1,4 +1,4 @@
-"""TLS with the target, and in plain words why a certificate was refused."""
+"""TLS with a target: whom to trust, and in plain words why a certificate was refused."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Final
 
+from attrs import field, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from OpenSSL.crypto import X509
+from OpenSSL.crypto import X509, X509StoreFlags
 from OpenSSL.crypto import Error as CryptoError
 from OpenSSL.SSL import VERIFY_FAIL_IF_NO_PEER_CERT, VERIFY_NONE, VERIFY_PEER, Connection, Context
 from OpenSSL.SSL import Error as TLSError
 from service_identity import VerificationError
 from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
 from service_identity.pyopenssl import extract_patterns
+from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import (
     Certificate,
@@ -25,11 +27,6 @@ from twisted.internet.ssl import (
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from .credentials import ClientCertificate
-from .failures import CertificateRefused
-from .settings import HttpSettings
-from .target import Origin
-
 _PEM_END: Final = b"-----END CERTIFICATE-----"
 _EXPIRED: Final = 10
 _NOT_YET_VALID: Final = 9
@@ -38,25 +35,71 @@ _SELF_SIGNED: Final = (18, 19)
 _NO_ISSUER: Final = (2, 7, 20, 21)  # 7: a trusted CA has the issuer's name, but not its key
 
 
+class CertificateRefused(Exception):
+    """The target's certificate is not acceptable.
+
+    :ivar cause: ``expired``, ``not_yet_valid``, ``name``, ``unknown_issuer``, ``self_signed``,
+        ``revoked`` or ``invalid``.
+    """
+
+    def __init__(self, cause: str, detail: str, hint: str) -> None:
+        super().__init__(detail)
+        self.cause = cause
+        self.detail = detail
+        self.hint = hint
+
+
+@frozen
+class ClientCertificate:
+    """What the agent shows in the TLS handshake, in PEM.
+
+    :ivar chain: the certificate and after it those that lead to a CA the target knows.
+    :ivar password: of the key, where it is encrypted.
+    """
+
+    chain: bytes
+    key: bytes = field(repr=False)
+    password: str | None = field(default=None, repr=False)
+
+
+@frozen
+class TlsSettings:
+    """How a profile's connections are secured.
+
+    :ivar ca: PEM certificates to trust instead of the system's; a server's own does too.
+    :ivar certificate: what the agent shows to a target that asks for it.
+    :ivar trust_all: accept any certificate, for any name: whoever sits between can read and change
+        all.
+    :ivar verify_host: the certificate must name the host.
+    :ivar protocols: what is offered by ALPN (RFC 7301).
+    :ivar address_key: the key of the profile that has the host, for hints.
+    """
+
+    ca: bytes | None = field(default=None, repr=False)
+    certificate: ClientCertificate | None = None
+    trust_all: bool = False
+    verify_host: bool = True
+    protocols: tuple[bytes, ...] = ()
+    address_key: str = "url"
+
+
 class Trust:
     """Whom a profile trusts: one TLS context for all its connections.
 
     Raises ValueError where the CA is no PEM certificate, or the profile's own one is unusable.
     """
 
-    def __init__(self, settings: HttpSettings, origin: Origin) -> None:
-        self._verify = not settings.trust_all
-        self._verify_name = settings.verify_host
-        self._host = origin.host
+    def __init__(self, settings: TlsSettings) -> None:
+        self._settings = settings
         self._context = _context(settings)
 
-    def handshake(self) -> Handshake:
+    def handshake(self, host: str) -> Handshake:
         """For one connection."""
-        return Handshake(self._context, self._host, verify=self._verify, name=self._verify_name)
+        return Handshake(self._context, host, self._settings)
 
 
-def _context(settings: HttpSettings) -> Context:
-    offered = [b"http/1.1"]
+def _context(settings: TlsSettings) -> Context:
+    offered = list(settings.protocols) or None
     if settings.trust_all:
         options = CertificateOptions(acceptableProtocols=offered)
     elif settings.ca is None:
@@ -65,6 +108,10 @@ def _context(settings: HttpSettings) -> Context:
         trusted = trustRootFromCertificates(_authorities(settings.ca))
         options = CertificateOptions(trustRoot=trusted, acceptableProtocols=offered)
     context = options.getContext()
+    store = context.get_cert_store()
+    if settings.ca is not None and store is not None:
+        # Whoever gives a server's own certificate, or an intermediate CA's, means to trust that.
+        store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
     if settings.certificate is not None:
         _show(context, settings.certificate)
     return context
@@ -105,11 +152,12 @@ class Handshake:
     :ivar refusal: set when the certificate was not accepted.
     """
 
-    def __init__(self, context: Context, host: str, *, verify: bool, name: bool) -> None:
+    def __init__(self, context: Context, host: str, settings: TlsSettings) -> None:
         self._context = context
         self._host = host
-        self._verify = verify
-        self._name = name
+        self._verify = not settings.trust_all
+        self._name = settings.verify_host
+        self._address_key = settings.address_key
         self.refusal: CertificateRefused | None = None
 
     def clientConnectionForTLS(self, tls_protocol: TLSMemoryBIOProtocol) -> Connection:
@@ -136,7 +184,7 @@ class Handshake:
         try:
             verify_service_identity(extract_patterns(certificate), [pattern], [])
         except VerificationError:
-            self.refusal = _wrong_name(certificate, self._host)
+            self.refusal = _wrong_name(certificate, self._host, self._address_key)
         except Exception as broken:  # noqa: BLE001 - an exception would be lost inside OpenSSL
             self.refusal = CertificateRefused(
                 "invalid",
@@ -194,12 +242,12 @@ def _refusal(certificate: X509, error: int) -> CertificateRefused:
     )
 
 
-def _wrong_name(certificate: X509, host: str) -> CertificateRefused:
+def _wrong_name(certificate: X509, host: str, address_key: str) -> CertificateRefused:
     names = sorted({str(_pattern_text(pattern)) for pattern in extract_patterns(certificate)})
     return CertificateRefused(
         "name",
         f"The certificate is for {', '.join(names) or 'no name at all'}, not for {host}",
-        "Use a name of the certificate in base_url; verifyHost: false gives the check up",
+        f"Use a name of the certificate in {address_key}; verifyHost: false gives the check up",
     )
 
 
@@ -207,3 +255,15 @@ def _pattern_text(pattern: object) -> str:
     raw = getattr(pattern, "pattern", pattern)
     text = getattr(raw, "pattern", raw)
     return text.decode("ascii", "replace") if isinstance(text, bytes) else str(text)
+
+
+def openssl_words(error: Exception) -> str:
+    """OpenSSL's reasons: the last member of each entry of its error queue."""
+    if isinstance(error, ConnectionClosed):
+        return "the connection was closed during the handshake"
+    queue = error.args[0] if error.args else ()
+    if isinstance(queue, list | tuple):
+        reasons = [str(entry[-1]) for entry in queue if isinstance(entry, tuple) and entry]
+        if reasons:
+            return ", ".join(reasons)
+    return str(error) or "the connection was closed during the handshake"
