@@ -1,7 +1,7 @@
 # What a newcomer and the CI type. Every target makes what it needs, and is quick the second time.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench reference clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,6 +13,7 @@ help:
 	@echo 'make test    every test, against real servers (ONLY=tests.tunnel for a part)'
 	@echo 'make lint    ruff, mypy --strict, import contracts'
 	@echo 'make bench   side by side with direct access, ssh -R and asyncssh (ONLY=calls for a part)'
+	@echo 'make reference  docs/errors.md and docs/log-events.md, made from the code'
 	@echo 'make clean   removes what the others made, the virtualenv too'
 
 demo: $(INSTALLED)
@@ -32,6 +33,9 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	@.ci/packages.sh bench
 	@$(BIN)/python -m bench $(ONLY)
+
+reference: $(INSTALLED)
+	@$(BIN)/python .ci/reference.py
 
 # Made again when the dependencies change; the sources themselves are used from this folder.
 $(INSTALLED): setup.py pyproject.toml .ci/venv.sh

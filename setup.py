@@ -15,6 +15,8 @@ TUNNEL = [
     "pyopenssl>=26.0",
     "service-identity>=24.2",
     "twisted[tls]>=26.10",
+    # Twisted's own need on Windows, and that of etc/windows.
+    'pywin32>=306; sys_platform == "win32"',
     # Only its C function for WebSocket masks: Autobahn's own costs ten times as much.
     "websockets>=15.0",
     "zope.interface>=7.0",

@@ -47,7 +47,10 @@ test)
     needed python3-samba /usr/lib/python3/dist-packages/samba/netcmd/domain.py
     needed iproute2 /usr/sbin/ip /usr/bin/ip /sbin/ip /bin/ip
     needed curl /usr/bin/curl
+    needed jq /usr/bin/jq
+    needed sqlite3 /usr/bin/sqlite3
     needed openssl /usr/bin/openssl
+    needed prometheus /usr/bin/promtool
     ;;
 bench)
     needed postgresql /usr/lib/postgresql/*/bin/initdb
@@ -99,6 +102,7 @@ if [ -d /run/systemd/system ]; then
         rabbitmq-server) systemctl disable --quiet rabbitmq-server.service epmd.socket ;;
         slapd) systemctl disable --quiet slapd.service ;;
         samba) systemctl disable --quiet smbd.service nmbd.service samba-ad-dc.service ;;
+        prometheus) systemctl disable --quiet prometheus.service ;;
         esac
     done
 fi

@@ -36,6 +36,12 @@ def output(*argv: str, cwd: Path, **environment: str) -> str:
     return done.stdout
 
 
+def headings(page: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    lines = re.findall(r"(?m)^#{1,6} (.+)$", page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
 def data_files(folder: Path) -> set[Path]:
     """What the packages below a folder hold beside code."""
     found = (path for suffix in ("sql", "yml") for path in folder.glob(f"workato_*/**/*.{suffix}"))
@@ -123,6 +129,19 @@ class DocumentationTests(SynchronousTestCase):
                 if "://" not in link and not (document.parent / link).exists()
             ]
         self.assertEqual([], broken)
+
+    def test_links_to_headings_lead_to_one(self) -> None:
+        broken = []
+        for document in self._documents():
+            text = document.read_text(encoding="utf-8")
+            for link, anchor in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", text):
+                page = document.parent / link if link else document
+                if "://" not in link and anchor not in headings(page):
+                    broken.append(f"{document.relative_to(ROOT)}: {link}#{anchor}")
+        self.assertEqual([], broken)
+
+    def test_the_pages_made_from_the_code_are_what_it_says(self) -> None:
+        output(sys.executable, ".ci/reference.py", "--check", cwd=ROOT)
 
     def test_the_make_targets_that_are_named_exist(self) -> None:
         rules = (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -71,7 +71,7 @@ class Agent(Service):
         self.version = agent_version()
         self._reactor = reactor
         self._began = time.time()
-        self._observer = self._log_observer()
+        self.observer = self._log_observer()
         self.identity = self._identity()
         self.served = serve_profiles(config, reactor, self.identity.name)
         self.metrics = AgentMetrics(self.version)
@@ -220,7 +220,7 @@ class Agent(Service):
     def use_log_of(self, application: Any) -> None:
         """Write twistd's log as the config's ``logging`` section says."""
         if isinstance(application, Componentized):
-            application.setComponent(ILogObserver, self._observer)
+            application.setComponent(ILogObserver, self.observer)
 
     def startService(self) -> None:
         """Open everything. Raises StartError, with nothing left open."""
@@ -228,7 +228,7 @@ class Agent(Service):
         sys.setswitchinterval(SWITCH_INTERVAL)
         settle_heap()
         for remark in self.config.remarks:
-            self._log.warn("{remark}", remark=remark)
+            self._log.warn("{remark}", event="config_remark", remark=remark)
         try:
             self.audit.start()
             self.served.start()
@@ -241,6 +241,7 @@ class Agent(Service):
         super().startService()  # type: ignore[no-untyped-call]
         self._log.info(
             "Agent {name} of group {group} started, version {version}, {profiles} profiles",
+            event="agent_started",
             name=self.identity.name,
             group=self.identity.facts.group,
             version=self.version,
@@ -257,19 +258,24 @@ class Agent(Service):
         if self.dispatcher.in_flight:
             self._log.info(
                 "Stopping: {calls} calls in flight have {seconds:g} s to end",
+                event="drain_began",
                 calls=self.dispatcher.in_flight,
                 seconds=seconds,
             )
         await self.tunnel.drain(seconds)
         if self.dispatcher.in_flight:
-            self._log.warn("{calls} calls are cancelled", calls=self.dispatcher.in_flight)
+            self._log.warn(
+                "{calls} calls are cancelled",
+                event="calls_cancelled",
+                calls=self.dispatcher.in_flight,
+            )
         self.dispatcher.abort()
         ended = self.dispatcher.drain()
         await ended.addTimeout(
             ABORT_TIMEOUT, self._reactor, onTimeoutCancel=lambda _result, _seconds: None
         )
         await self._close()
-        self._log.info("Stopped")
+        self._log.info("Stopped", event="agent_stopped")
 
     async def _close(self) -> None:
         while self._running:
@@ -277,7 +283,9 @@ class Agent(Service):
             try:
                 await _maybe(part.stopService())
             except Exception:  # noqa: BLE001 - one part's fault must not leave the others open
-                self._log.failure("Stopping {part} failed", part=type(part).__name__)
+                self._log.failure(
+                    "Stopping {part} failed", event="part_not_stopped", part=type(part).__name__
+                )
         await self.served.close()
         await self.audit.stop()
 
@@ -297,5 +305,6 @@ def _operating_system() -> str:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
+    except (KeyError, OSError, ImportError):
+        # ImportError: Python looks users up with what Windows lacks.
+        return "unknown" if sys.platform == "win32" else str(os.getuid())

@@ -269,15 +269,22 @@ class AuditLog:
 
     def _log_failure(self, reason: str) -> None:
         self.log.error(
-            "The audit log {path} can't be written: {reason}", path=str(self.path), reason=reason
+            "The audit log {path} can't be written: {reason}",
+            event="audit_unwritable",
+            path=str(self.path),
+            reason=reason,
         )
 
     def _log_recovery(self) -> None:
-        self.log.info("The audit log {path} can be written again", path=str(self.path))
+        self.log.info(
+            "The audit log {path} can be written again", event="audit_writable", path=str(self.path)
+        )
 
     def _end(self, lost: int) -> None:
         if lost:
-            self.log.critical("{lost} calls could not be written to the audit log", lost=lost)
+            self.log.critical(
+                "{lost} calls could not be written to the audit log", event="audit_lost", lost=lost
+            )
         if self._thread is not None:
             self._thread.join()
             self._thread = None

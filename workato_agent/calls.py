@@ -341,6 +341,7 @@ class Call:
         if self._cancelled:
             self._dispatcher.log.info(
                 "Call {request_id} to {service}/{profile} ended its cancellation with {error}",
+                event="cancellation_overridden",
                 request_id=head.request_id,
                 service=head.service,
                 profile=head.profile,
@@ -349,6 +350,7 @@ class Call:
             return
         self._dispatcher.log.failure(
             "Call {request_id} to {service}/{profile} failed unexpectedly",
+            event="call_broke",
             request_id=head.request_id,
             service=head.service,
             profile=head.profile,
@@ -384,6 +386,7 @@ class Call:
         head = self._head
         self._dispatcher.log.error(
             "Call {request_id} to {service}/{profile} goes on {seconds} s after its cancellation",
+            event="call_outlives_cancellation",
             request_id=head.request_id,
             service=head.service,
             profile=head.profile,
@@ -397,7 +400,10 @@ class Call:
         self._deadline = self._stuck = self._deferred = None
         if isinstance(result, Failure) and not self._over:
             self._dispatcher.log.failure(
-                "Call {request_id} broke", failure=result, request_id=self._head.request_id
+                "Call {request_id} broke",
+                event="call_end_broke",
+                failure=result,
+                request_id=self._head.request_id,
             )
             self._stream.reset(ErrorCode.INTERNAL_ERROR)
             self._over, self._code = True, "internal_error"

@@ -7,7 +7,6 @@ on over rotated files, named by the number of their first line, and over restart
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -19,6 +18,15 @@ from typing import Final
 
 import msgspec
 from attrs import Factory, define, frozen
+
+from .system import (
+    ON_WINDOWS,
+    PRIVATE,
+    lock_alone,
+    make_private,
+    sync_content,
+    sync_folder,
+)
 
 GENESIS: Final = "0" * 64
 _TAIL: Final = 1024 * 1024
@@ -173,11 +181,9 @@ class ChainFile:
         What a crash left behind the last whole line is moved to a file of its own and noted.
         """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = os.open(
-            f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
+        self._lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | PRIVATE, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_alone(self._lock)
         except BlockingIOError as error:
             self.close()
             raise ChainError(f"{self.path} is being written by another agent") from error
@@ -203,7 +209,7 @@ class ChainFile:
 
     def sync(self) -> None:
         """Force what was written to the disk."""
-        os.fdatasync(self._fd)
+        sync_content(self._fd)
 
     def close(self) -> None:
         """Release the files. Idempotent."""
@@ -250,25 +256,27 @@ class ChainFile:
         self._size += done
 
     def _rotate(self) -> None:
-        os.fdatasync(self._fd)
+        sync_content(self._fd)
+        if ON_WINDOWS:
+            # A file that is open can't be renamed there.
+            self._close_file()
         self.path.rename(self.path.with_name(f"{self.path.name}.{self._first:012d}"))
-        os.close(self._fd)
-        self._fd = -1
+        self._close_file()
         self._create()
         for surplus in rotated_files(self.path)[: -self.keep]:
             surplus.unlink()
 
+    def _close_file(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
     def _create(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(self.path, flags, 0o600)
-        os.fchmod(self._fd, 0o600)
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | PRIVATE, 0o600)
+        make_private(self._fd)
         self._size = os.fstat(self._fd).st_size
         self._first = self.seq + 1
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.path.parent)
 
     def _recover(self, now: float) -> None:
         last, torn = _end_of(self.path)
@@ -302,7 +310,7 @@ class ChainFile:
         with self.path.open("rb+") as stream:
             stream.seek(size - torn)
             rest = stream.read()
-            fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | PRIVATE, 0o600)
             with os.fdopen(fd, "wb") as copy:
                 copy.write(rest)
                 copy.flush()

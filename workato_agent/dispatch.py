@@ -115,7 +115,9 @@ class Dispatcher:
                 observer.call_ended(end)
             except Exception:  # noqa: BLE001 - one observer's fault must not keep another's record
                 self.log.failure(
-                    "Recording the end of call {request_id} failed", request_id=end.head.request_id
+                    "Recording the end of call {request_id} failed",
+                    event="call_end_not_recorded",
+                    request_id=end.head.request_id,
                 )
         if not self._calls and self._idle:
             waiting, self._idle = self._idle, []

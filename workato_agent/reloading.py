@@ -84,7 +84,9 @@ class Reloader(Service):
             return
         self._reading = Deferred.fromCoroutine(self._reload())
         self._reading.addErrback(
-            lambda failure: self._log.failure("Reloading the config failed", failure=failure)
+            lambda failure: self._log.failure(
+                "Reloading the config failed", event="reload_broke", failure=failure
+            )
         )
         self._reading.addBoth(self._read)
 
@@ -119,15 +121,17 @@ class Reloader(Service):
         if waiting and waiting != self.waiting:
             self._log.warn(
                 "config: changes of {sections} are in force when the agent is started again",
+                event="restart_needed",
                 sections=", ".join(waiting),
             )
         self.waiting = waiting
         self.problem = ""
         for remark in config.remarks:
-            self._log.warn("{remark}", remark=remark)
+            self._log.warn("{remark}", event="config_remark", remark=remark)
         self._log.info(
             "Config reloaded: {added} profiles added, {changed} changed, {removed} removed;"
             " hash {hash}",
+            event="config_reloaded",
             added=len(update.added),
             changed=len(update.changed),
             removed=len(update.removed),
@@ -138,6 +142,7 @@ class Reloader(Service):
     def _refuse(self, problem: str) -> None:
         self._log.error(
             "The config has not been reloaded, the one before stays in force: {problem}",
+            event="config_refused",
             problem=problem,
         )
         if problem != self.problem:

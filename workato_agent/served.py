@@ -171,7 +171,10 @@ class ServedProfiles:
         try:
             await entry.served.unused()
         except CancelledError:
-            self._log.debug("A retired profile is closed before its calls have ended")
+            self._log.debug(
+                "A retired profile is closed before its calls have ended",
+                event="profile_closed_early",
+            )
         await self._close(f"{entry.config.service} (as it was)", entry)
 
     async def _close(self, name: str, entry: Entry) -> None:
@@ -180,7 +183,9 @@ class ServedProfiles:
         try:
             await closing
         except Exception:  # noqa: BLE001 - a service that can't close must not keep others open
-            self._log.failure("Closing profile {name} failed", name=name)
+            self._log.failure(
+                "Closing profile {name} failed", event="profile_not_closed", name=name
+            )
         # Stopping waits for threads that may hang, so it is left to a thread of its own.
         for pool in entry.pools:
             Thread(target=pool.stop, daemon=True).start()

@@ -43,9 +43,14 @@ from .services.tcp.service import TcpService
 from .services.tcp.settings import TcpSettings
 from .serving_databases import DatabaseContext, database_service
 from .serving_ldap import ldap_service
+from .system import ON_WINDOWS
 
 FILE_THREADS: Final = 8
 """Threads of one files profile: a file server that hangs holds up no other profile."""
+
+
+UNIX_SERVICES: Final = frozenset({"files", "scripts", "extensions"})
+"""What rests on things that Windows lacks: folders as handles, process groups."""
 
 
 class DaemonThreadPool(ThreadPool):
@@ -78,6 +83,8 @@ class ProfileParts:
 
 def build_service(parts: ProfileParts, name: str, profile: ProfileConfig) -> ProfileService:
     """The service of a profile; it opens nothing yet. Raises ValueError for the operator."""
+    if ON_WINDOWS and profile.service in UNIX_SERVICES:
+        raise ValueError(f"{profile.service} profiles are served on Linux and macOS only")
     return _BUILDERS[type(profile)](parts, name, profile)
 
 

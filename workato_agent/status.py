@@ -1,27 +1,32 @@
 """The running agent's state, as JSON over a local socket.
 
 One connection, one answer: the server writes a JSON object and closes. The socket is its owner's
-alone (0600), so whoever may read the agent's key may ask.
+alone (0600), so whoever may read the agent's key may ask. Where there are no such sockets, as on
+Windows, a port and a secret do (:mod:`.status_port`).
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from twisted.application.service import Service
-from twisted.internet.interfaces import IListeningPort, IReactorUNIX, ITransport
+from twisted.internet.interfaces import IListeningPort, ITransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
+
+from .status_port import HOST, GuardedAnswer, PortFile, ask
+from .system import PRIVATE, lock_alone
 
 Provider = Callable[[], Mapping[str, object]]
 """Gives the state of the moment, made of what JSON has. Called on the reactor for each question."""
 
+UNIX_SOCKETS: Final = hasattr(socket, "AF_UNIX")
 TIMEOUT: Final = 5.0
 _LARGEST: Final = 4 * 1024 * 1024
 
@@ -35,19 +40,12 @@ class StatusUnavailable(Exception):
 
 
 class _Answer(Protocol):
-    log = Logger()
-
-    def __init__(self, provider: Provider) -> None:
-        self._provider = provider
+    def __init__(self, answer: Callable[[], bytes]) -> None:
+        self._answer = answer
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
-        try:
-            content = msgspec.json.encode(dict(self._provider()), enc_hook=str)
-        except Exception:  # noqa: BLE001 - a question must never end the agent
-            self.log.failure("Telling the status failed")
-            content = b'{"error": "the agent failed to tell its status; its log says why"}'
-        transport.write(content + b"\n")
+        transport.write(self._answer())
         transport.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:
@@ -61,13 +59,20 @@ class StatusSocket(Service):
     """Serves the status while it runs.
 
     ``startService`` raises StatusSocketError where another agent has the socket.
+
+    :param unix: False for a port and a file instead of a socket.
     """
 
-    def __init__(self, path: Path, provider: Provider, reactor: IReactorUNIX) -> None:
+    log = Logger()
+
+    def __init__(
+        self, path: Path, provider: Provider, reactor: Any, *, unix: bool = UNIX_SOCKETS
+    ) -> None:
         self.setName("status")  # type: ignore[no-untyped-call]
         self._path = path
         self._provider = provider
         self._reactor = reactor
+        self._unix = unix
         self._port: IListeningPort | None = None
         self._lock = -1
 
@@ -77,16 +82,10 @@ class StatusSocket(Service):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._take_lock()
             self._path.unlink(missing_ok=True)
-            factory: Any = Factory.forProtocol(lambda: _Answer(self._provider))
-            factory.noisy = False
-            # Under a narrow umask, so that the socket is never open to others, not for a moment.
-            before = os.umask(0o177)
-            try:
-                self._port = self._reactor.listenUNIX(
-                    str(self._path), factory, backlog=16, mode=0o600
-                )
-            finally:
-                os.umask(before)
+            if self._unix:
+                self._listen_on_socket()
+            else:
+                self._listen_on_port()
         except Exception as error:
             self._release()
             if isinstance(error, StatusSocketError):
@@ -102,15 +101,46 @@ class StatusSocket(Service):
         """Close the socket and remove it."""
         super().stopService()  # type: ignore[no-untyped-call]
         port, self._port = self._port, None
+        if port is not None and not self._unix:
+            self._path.unlink(missing_ok=True)
         self._release()
         return port.stopListening() if port is not None else None
 
+    def _listen_on_socket(self) -> None:
+        factory: Any = Factory.forProtocol(lambda: _Answer(self._told))
+        factory.noisy = False
+        # Under a narrow umask, so that the socket is never open to others, not for a moment.
+        before = os.umask(0o177)
+        try:
+            self._port = self._reactor.listenUNIX(str(self._path), factory, backlog=16, mode=0o600)
+        finally:
+            os.umask(before)
+
+    def _listen_on_port(self) -> None:
+        made: list[PortFile] = []
+        factory: Any = Factory.forProtocol(lambda: GuardedAnswer(made[0].secret, self._told))
+        factory.noisy = False
+        port = self._reactor.listenTCP(0, factory, backlog=16, interface=HOST)
+        try:
+            made.append(PortFile.new(self._path, port.getHost().port))
+        except OSError:
+            port.stopListening()
+            raise
+        self._port = port
+
+    def _told(self) -> bytes:
+        try:
+            content = msgspec.json.encode(dict(self._provider()), enc_hook=str)
+        except Exception:  # noqa: BLE001 - a question must never end the agent
+            self.log.failure("Telling the status failed", event="status_broke")
+            content = b'{"error": "the agent failed to tell its status; its log says why"}'
+        return content + b"\n"
+
     def _take_lock(self) -> None:
         """The kernel drops the lock of a process that died, whatever killed it."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._lock = os.open(f"{self._path}.lock", flags, 0o600)
+        self._lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | PRIVATE, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_alone(self._lock)
         except BlockingIOError as error:
             raise StatusSocketError(
                 f"another agent is running with the status socket {self._path}:"
@@ -127,13 +157,13 @@ def read_status(path: Path, timeout: float = TIMEOUT) -> dict[str, object]:
     """Ask the agent behind a socket. Blocking. Raises StatusUnavailable."""
     chunks: list[bytes] = []
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
-            link.settimeout(timeout)
-            link.connect(str(path))
+        with _connected(path, timeout) as link:
             while chunk := link.recv(65536):
                 chunks.append(chunk)
                 if sum(map(len, chunks)) > _LARGEST:
                     raise StatusUnavailable(f"{path}: the answer is too long to be a status")
+    except ValueError as error:
+        raise StatusUnavailable(f"{path}: is no file that an agent has written") from error
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise StatusUnavailable(
             f"no agent is running with the status socket {path}"
@@ -153,3 +183,17 @@ def read_status(path: Path, timeout: float = TIMEOUT) -> dict[str, object]:
         return msgspec.json.decode(b"".join(chunks), type=dict[str, object])
     except msgspec.DecodeError as error:
         raise StatusUnavailable(f"{path}: what answers there is not an agent") from error
+
+
+def _connected(path: Path, timeout: float) -> socket.socket:
+    """Raises OSError, ValueError."""
+    if stat.S_ISREG(path.stat().st_mode):
+        return ask(path, timeout)
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        link.settimeout(timeout)
+        link.connect(str(path))
+    except OSError:
+        link.close()
+        raise
+    return link

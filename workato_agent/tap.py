@@ -11,6 +11,7 @@ from twisted.python.usage import Options as UsageOptions
 
 from .app import Agent, StartError
 from .config import ConfigError, load_config
+from .system import config_folder
 
 _LOG_OPTIONS: Final = ("logfile", "syslog", "logger")
 
@@ -19,7 +20,7 @@ class Options(UsageOptions):
     """The command line after ``twistd workato-agent``."""
 
     optParameters: ClassVar[list[list[str | None]]] = [
-        ["config", "c", "/etc/workato-agent/config.yml", "The agent's configuration."]
+        ["config", "c", str(config_folder() / "config.yml"), "The agent's configuration."]
     ]
 
 
@@ -52,10 +53,10 @@ class TwistdAgent(Agent):
 
     def _on_sigterm(self) -> None:
         if self.running:
-            self._log.info("SIGTERM: stopping")
+            self._log.info("SIGTERM: stopping", event="sigterm")
             self._reactor.stop()
         else:
-            self._log.warn("SIGTERM again: calls in flight are cancelled")
+            self._log.warn("SIGTERM again: calls in flight are cancelled", event="sigterm_again")
             self.dispatcher.abort()
 
 

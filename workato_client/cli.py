@@ -69,7 +69,9 @@ async def _forward(settings: Settings, profile: str, host: str, port: int) -> in
         print(f"onprem forward: {error}", file=sys.stderr)
         return FAILED
     ended = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    if sys.platform != "win32":
+        # There Ctrl-C is the way to end it, and asyncio takes no signals.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     shown, number = server.sockets[0].getsockname()[:2]
     print(f"{shown}:{number} leads to {profile} of {settings.group}", flush=True)
     async with server:

@@ -7,7 +7,7 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _HOST: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
@@ -88,6 +88,49 @@ def parse_public_url(value: object) -> PublicUrl:
         if not _HOST.fullmatch(host):
             raise ValueError(expected) from None
     return PublicUrl(host, port or 443)
+
+
+@frozen
+class EndpointUrl:
+    """Where events are posted. The path may be a secret of the receiver's: only the host is shown.
+
+    :ivar text: the whole URL.
+    """
+
+    text: str = field(repr=False)
+    host: str
+
+    @property
+    def secure(self) -> bool:
+        """HTTPS."""
+        return self.text.startswith("https:")
+
+
+def parse_endpoint_url(value: object) -> EndpointUrl:
+    """``https://HOST[:PORT]/PATH``; ``http`` on a loopback address. Raises ValueError."""
+    text = str(value)
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host = ""
+    known = bool(host) and parts.scheme in ("http", "https")
+    if not known or not text.isascii() or "#" in text:
+        raise ValueError("expected https://HOST[:PORT]/PATH")
+    if "@" in parts.netloc:
+        raise ValueError("holds a user or password: receivers check the signature instead")
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise ValueError("holds a space or a control character")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ValueError("plain HTTP is for a loopback address only: use https://")
+    return EndpointUrl(text, host)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def parse_network(value: object) -> IPNetwork:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
@@ -24,7 +25,7 @@ from workato_tunnel.tx.tls import PromptTLSFactory
 from workato_tunnel.windows import CreditBudget
 
 from .addresses import admits
-from .agents.registry import Registry
+from .agents.registry import LiveAgent, Registry
 from .agents.watch import Watch
 from .api.access_log import AccessLog, RotatingFile, StandardOutput
 from .api.connections import Http1Factory, HttpLimits
@@ -47,9 +48,11 @@ from .metrics import Metrics
 from .storage.interface import StoreError, Transaction
 from .storage.sqlite import SqliteStore, check_file
 from .tunnel.factory import TunnelFactory
+from .webhooks.webhooks import Webhooks
 
 TICK: Final = 1.0
 TOKEN_USES: Final = 60.0
+CERTIFICATES: Final = 300.0
 HOUSEKEEPING: Final = 3600.0
 
 
@@ -77,6 +80,16 @@ def relay_limits(limits: Limits) -> RelayLimits:
     )
 
 
+def own_certificates(config: Config) -> dict[str, Path]:
+    """The files whose end matters, by what they are for."""
+    files = {"ca": config.ca.certificate, "tunnel": config.ca.server}
+    if config.tunnel.certificate is not None:
+        files["tunnel"] = config.tunnel.certificate
+    if isinstance(config.api.tls, KeyPair):
+        files["api"] = config.api.tls.certificate
+    return files
+
+
 class Gateway(Service):
     """One gateway. What can go wrong at the start does so in the constructor or in
     ``privilegedStartService``, before the process says that it runs.
@@ -93,6 +106,7 @@ class Gateway(Service):
         self._hosts = server_hosts_of(config)
         ensure_server_certificate(self._authority, config.ca.server, self._hosts)
         check_file(config.storage)
+        self._observer = observer_for(config.logging)
         self._draining = False
         self._begun = False
         self._loops: list[LoopingCall] = []
@@ -103,8 +117,24 @@ class Gateway(Service):
         self._directory = Directory(self.store)
         admission = Admission(self.store)
         enrolment = enrolment_of(config, self.store, self._authority)
-        self._watch = Watch(self.store, self.registry, admission, self.tokens, self._directory)
-        self.registry.joined = self._watch.joined
+        self._webhooks = Webhooks(
+            config.webhooks,
+            reactor,
+            self.store,
+            self.registry,
+            own_certificates(config),
+            software=f"workato-gateway/{_version()}",
+        )
+        self._watch = Watch(
+            self.store,
+            self.registry,
+            admission,
+            self.tokens,
+            self._directory,
+            also=self._webhooks.look,
+        )
+        self.registry.joined = self._joined
+        self.registry.left = self._webhooks.left
         self._tunnel_tls = self._tls_for_tunnel()
         tunnels = TunnelFactory(
             reactor,
@@ -126,6 +156,8 @@ class Gateway(Service):
             agents=lambda: self.registry,
             connections=self._connections,
             duplicate_logins=lambda: self.registry.duplicate_logins,
+            webhooks=self._webhooks.figures,
+            certificates=self._webhooks.expiry.left,
         )
         self._http = Http1Factory(
             self._router(enrolment),
@@ -198,6 +230,10 @@ class Gateway(Service):
             access_log=self._access_log,
         )
 
+    def _joined(self, live: LiveAgent) -> None:
+        self._watch.joined(live)
+        self._webhooks.joined(live)
+
     def _connections(self) -> int:
         return self._http.connections
 
@@ -215,7 +251,7 @@ class Gateway(Service):
     def setServiceParent(self, parent: Any) -> None:  # noqa: N802
         """Under twistd the parent is the application, which takes our log observer."""
         if isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, observer_for(self._config.logging))
+            parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:  # noqa: N802
@@ -238,8 +274,10 @@ class Gateway(Service):
     async def _begin(self) -> None:
         await self.store.open()
         await self._watch.begin()
+        await self._webhooks.begin()
         for work, seconds in (
             (self._watch.tick, TICK),
+            (self._webhooks.review, CERTIFICATES),
             (self.tokens.store_uses, TOKEN_USES),
             (self._keep_house, HOUSEKEEPING),
         ):
@@ -253,6 +291,7 @@ class Gateway(Service):
         scheme = "http" if self._api_tls is None else "https"
         self._log.info(
             "Ready: tunnels on {tunnel}, API on {scheme}://{api}",
+            event="gateway_ready",
             tunnel=str(self._config.tunnel.listen),
             scheme=scheme,
             api=str(self._config.api.listen),
@@ -262,24 +301,31 @@ class Gateway(Service):
         """A periodic task; one that fails is tried again next time."""
         done = Deferred.fromCoroutine(work())
         done.addErrback(
-            lambda failure: self._log.failure("A periodic task failed", failure=failure)
+            lambda failure: self._log.failure(
+                "A periodic task failed", event="periodic_task_failed", failure=failure
+            )
         )
         return done
 
     def _failed_to_begin(self, failure: Failure) -> None:
-        self._log.failure("The gateway can't start", failure=failure)
+        self._log.failure("The gateway can't start", event="gateway_not_started", failure=failure)
         self._reactor.stop()
 
     async def _keep_house(self) -> None:
         """Renew the listeners' certificate when it is time, and forget what is too old."""
         try:
             if ensure_server_certificate(self._authority, self._config.ca.server, self._hosts):
-                self._log.info("The listeners' certificate was renewed")
+                self._log.info(
+                    "The listeners' certificate was renewed", event="listener_certificate_renewed"
+                )
             for tls in (self._tunnel_tls, self._api_tls):
                 if tls is not None:
                     tls.reload()
         except (AuthorityError, OSError):
-            self._log.failure("The listeners' certificates could not be renewed or read again")
+            self._log.failure(
+                "The listeners' certificates could not be renewed or read again",
+                event="listener_certificate_not_renewed",
+            )
 
         def thd_forget(transaction: Transaction) -> None:
             now = time.time()
@@ -296,8 +342,10 @@ class Gateway(Service):
 
     async def _end(self) -> None:
         self._draining = True
+        self._webhooks.leave_presence()
         self._log.info(
             "Draining: {calls} connections, at most {seconds:g} s",
+            event="gateway_draining",
             calls=self._http.connections,
             seconds=self._config.drain,
         )
@@ -312,8 +360,9 @@ class Gateway(Service):
         for loop in self._loops:
             if loop.running:
                 loop.stop()
+        self._webhooks.stop()
         await self._close()
-        self._log.info("Stopped")
+        self._log.info("Stopped", event="gateway_stopped")
 
     async def _close(self) -> None:
         """Write down what is to be kept. A part that fails doesn't keep the next from closing."""
@@ -321,7 +370,9 @@ class Gateway(Service):
             if self._begun:
                 await self._watch.end()
         except StoreError:
-            self._log.failure("The last state of the agents could not be stored")
+            self._log.failure(
+                "The last state of the agents could not be stored", event="agent_state_not_stored"
+            )
         finally:
             try:
                 if self._access_log is not None:

@@ -6,7 +6,7 @@ import difflib
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -21,7 +21,18 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from .addresses import IPNetwork, Listen, PublicUrl, parse_listen, parse_network, parse_public_url
+from .addresses import (
+    EndpointUrl,
+    IPNetwork,
+    Listen,
+    PublicUrl,
+    parse_endpoint_url,
+    parse_listen,
+    parse_network,
+    parse_public_url,
+)
+from .webhooks.events import EventType
+from .webhooks.signing import SigningSecret
 from .yaml_lines import Document, YamlError, parse
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -77,6 +88,21 @@ def _switch(value: object) -> object:
 def _access(value: object, info: ValidationInfo) -> object:
     word = _switch(value)
     return word if word in ("stdout", "off") else _resolved(word, info)
+
+
+def _signing_secret(value: object, info: ValidationInfo) -> SigningSecret:
+    """A text, or ``{file: PATH}``."""
+    if isinstance(value, dict) and set(value) == {"file"}:
+        path = _folder(info) / str(value["file"])
+        try:
+            value = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"{path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}: is no UTF-8 text") from None
+    if not isinstance(value, str):
+        raise ValueError("expected whsec_…, or {file: PATH} of a file that holds it")
+    return SigningSecret.parse(value)
 
 
 def _form_of_tls(value: object) -> str:
@@ -209,6 +235,8 @@ class Logging(BaseModel):
     """What is logged. Other keys are loggers, as ``workato_gateway.api: debug``.
 
     ``access``: where a line for each request goes: ``stdout``, ``off`` or a path.
+    ``path``: a file instead of standard error, rotated at ``max_size`` bytes; ``keep`` old ones
+    stay.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -217,11 +245,53 @@ class Logging(BaseModel):
     level: Level = "info"
     format: Literal["text", "json"] = "text"
     access: Annotated[Literal["stdout", "off"] | Path, BeforeValidator(_access)] = "stdout"
+    path: FilePath | None = None
+    max_size: Annotated[Size, Field(ge=4096)] = 64 << 20
+    keep: Annotated[int, Field(ge=1, le=1000)] = 5
 
     @property
     def levels(self) -> dict[str, Level]:
         """Levels by logger."""
         return dict(self.__pydantic_extra__ or {})
+
+
+class WebhookEndpoint(_Section):
+    """A receiver of events.
+
+    ``events``: which; left out: all. ``name``: in logs and metrics; left out: the URL's host.
+    ``ca``: PEM of who signed the receiver's certificate, instead of the system's trust store.
+    """
+
+    url: Annotated[EndpointUrl, BeforeValidator(parse_endpoint_url)]
+    secret: Annotated[SigningSecret, BeforeValidator(_signing_secret)]
+    events: tuple[EventType, ...] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    ca: FilePath | None = None
+
+    @property
+    def called(self) -> str:
+        """Its name."""
+        return self.name or self.url.host
+
+
+class Webhooks(_Section):
+    """Events that are posted.
+
+    ``grace``: for how long an agent has to be gone, or back, until it is told.
+    ``give_up``: how old an event gets that can't be handed over.
+    """
+
+    grace: Annotated[Duration, Field(ge=0, le=86400)] = 60.0
+    give_up: Annotated[Duration, Field(ge=0, le=7 * 86400)] = 86400.0
+    endpoints: Annotated[tuple[WebhookEndpoint, ...], Field(max_length=20)] = ()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Webhooks:
+        names = [each.called for each in self.endpoints]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two endpoints are called {name}: give each a name of its own")
+        return self
 
 
 class Audit(_Section):
@@ -242,6 +312,7 @@ class Config(_Section):
     metrics: Metrics = Field(default_factory=dict, validate_default=True)
     logging: Logging = Field(default_factory=dict, validate_default=True)
     audit: Audit = Field(default_factory=dict, validate_default=True)
+    webhooks: Webhooks = Field(default_factory=dict, validate_default=True)
     drain: Annotated[Duration, Field(ge=0, le=3600)] = 30.0
 
 
@@ -295,6 +366,9 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
     """The keys of the section at a path."""
     section: type[BaseModel] = Config
     for part in place:
-        annotation = section.model_fields[str(part)].annotation
-        section = annotation if isinstance(annotation, type) else KeyPair
+        if isinstance(part, int):
+            continue
+        annotation = section.model_fields[part].annotation
+        named = annotation if isinstance(annotation, type) else (*get_args(annotation), None)[0]
+        section = named if isinstance(named, type) and issubclass(named, _Section) else KeyPair
     return list(section.model_fields)

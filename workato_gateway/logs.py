@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, TextIO
 
 import msgspec
@@ -17,6 +18,7 @@ from twisted.logger import (
     formatEvent,
 )
 from twisted.python.failure import Failure
+from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
 from .config import Level, Logging
@@ -29,17 +31,31 @@ _NO_CONTROLS: Final = dict.fromkeys((*range(32), 127, 133, 8232, 8233), "�")
 
 
 def observer_for(section: Logging, stream: TextIO | None = None) -> ILogObserver:
-    """Writes to ``stream``, by default standard error, what the section's levels let through."""
+    """Writes what the section's levels let through. Raises OSError for a file that can't be.
+
+    :param stream: where to, unless the section has a ``path``; standard error by default.
+    """
     levels = LogLevelFilterPredicate(LogLevel.lookupByName(section.level))
     for namespace, level in (_QUIET | section.levels).items():
         levels.setLogLevelForNamespace(namespace, LogLevel.lookupByName(level))
     line = json_line if section.format == "json" else text_line
-    return FilteringLogObserver(_Lines(line, stream or sys.stderr), [levels])
+    target = _file(section.path, section) if section.path else stream or sys.stderr
+    return FilteringLogObserver(_Lines(line, target), [levels])
+
+
+def _file(path: Path, section: Logging) -> LogFile:
+    return LogFile(
+        path.name,
+        str(path.parent),
+        rotateLength=section.max_size,
+        maxRotatedFiles=section.keep,
+        defaultMode=0o600,
+    )
 
 
 @implementer(ILogObserver)
 class _Lines:
-    def __init__(self, line: Callable[[LogEvent], str], stream: TextIO) -> None:
+    def __init__(self, line: Callable[[LogEvent], str], stream: TextIO | LogFile) -> None:
         self._line = line
         self._stream = stream
 

@@ -7,7 +7,8 @@ are bounded: groups and services that exist, and no more than :data:`MAX_SERIES`
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -17,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from .agents.groups import Candidate
+from .webhooks.endpoint import EndpointFigures
 
 MAX_SERIES: Final = 1000
 OTHER: Final = "other"
@@ -84,6 +86,9 @@ class Metrics(Collector):
     :param agents: gives the live agents, asked at each scrape.
     :param connections: gives the number of open API connections.
     :param duplicate_logins: gives how often an agent logged in beside its own live session.
+    :param webhooks: gives what became of events, by endpoint.
+    :param certificates: gives those of a kind, ``agent`` or ``gateway``: labels, and the share of
+        its life that each has left.
     """
 
     def __init__(
@@ -91,10 +96,14 @@ class Metrics(Collector):
         agents: Callable[[], Iterable[Candidate]] = tuple,
         connections: Callable[[], int] | None = None,
         duplicate_logins: Callable[[], int] = int,
+        webhooks: Callable[[], Iterable[EndpointFigures]] = tuple,
+        certificates: Callable[[str], Iterable[tuple[Mapping[str, str], float]]] = lambda _: (),
     ) -> None:
         self._agents = agents
         self._connections = connections
         self._duplicate_logins = duplicate_logins
+        self._webhooks = webhooks
+        self._certificates = certificates
         self._calls: dict[tuple[str, str], CallSeries] = {}
         self._problems: dict[str, int] = {}
         self.registry = CollectorRegistry(auto_describe=False)
@@ -143,6 +152,8 @@ class Metrics(Collector):
         """prometheus_client: all figures as they are now."""
         yield from self._collect_calls()
         yield from self._collect_agents()
+        yield from self._collect_webhooks()
+        yield from self._collect_certificates()
         problems = CounterMetricFamily(
             f"{PREFIX}problems", "Problems answered by the gateway itself", labels=["code"]
         )
@@ -214,3 +225,42 @@ class Metrics(Collector):
             yield GaugeMetricFamily(
                 f"{PREFIX}api_connections", "Open connections of callers", self._connections()
             )
+
+    def _collect_certificates(self) -> Iterator[Metric]:
+        agents = GaugeMetricFamily(
+            f"{PREFIX}agent_certificate_left_ratio",
+            "Share of its life that an agent's certificate has left; renewal is due at a third",
+            labels=["group", "agent"],
+        )
+        for data, left in islice(self._certificates("agent"), MAX_SERIES):
+            agents.add_metric([data["group"], data["agent"]], left)
+        own = GaugeMetricFamily(
+            f"{PREFIX}certificate_left_ratio",
+            "Share of its life that a certificate of the gateway has left",
+            labels=["use"],
+        )
+        for data, left in self._certificates("gateway"):
+            own.add_metric([data["use"]], left)
+        yield from (agents, own)
+
+    def _collect_webhooks(self) -> Iterator[Metric]:
+        events = CounterMetricFamily(
+            f"{PREFIX}webhook_events",
+            "Events handed over, given up after long enough, or dropped as too many waited",
+            labels=["endpoint", "outcome"],
+        )
+        failed = CounterMetricFamily(
+            f"{PREFIX}webhook_failed_attempts",
+            "Attempts to hand an event over that failed",
+            labels=["endpoint"],
+        )
+        waiting = GaugeMetricFamily(
+            f"{PREFIX}webhook_waiting", "Events not handed over yet", labels=["endpoint"]
+        )
+        for each in self._webhooks():
+            events.add_metric([each.name, "delivered"], each.delivered)
+            events.add_metric([each.name, "given_up"], each.given_up)
+            events.add_metric([each.name, "dropped"], each.dropped)
+            failed.add_metric([each.name], each.failed_attempts)
+            waiting.add_metric([each.name], each.waiting)
+        yield from (events, failed, waiting)

@@ -148,6 +148,10 @@ class Http(ConfigTestCase):
             assert policy.paths is not None
             self.assertEqual([pattern.text for pattern in policy.paths], ["/x/**"])
 
+    def test_buffering_of_the_documented_format_is_accepted_and_remarked(self) -> None:
+        config = self.load("agent: {disable_response_buffering: true}")
+        self.assertIn("never buffered", config.remarks[0])
+
     def test_verification_that_is_off_is_remarked(self) -> None:
         config = self.load("http: {verifyHost: false, a: {base_url: https://a}}")
         self.assertEqual(len(config.remarks), 1)

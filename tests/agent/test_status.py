@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -17,6 +18,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from workato_agent.status import StatusSocket, StatusSocketError, StatusUnavailable, read_status
+from workato_agent.status_port import PortFile
 
 
 class Serving(TestCase):
@@ -43,6 +45,41 @@ class Serving(TestCase):
     async def test_the_socket_is_its_owners_alone(self) -> None:
         self.serve()
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
+
+    async def test_without_unix_sockets_a_port_and_a_secret_do(self) -> None:
+        for size in (1, 100_000):
+            state = {"profiles": ["x" * size]}
+            service = StatusSocket(self.path, state.copy, reactor, unix=False)
+            service.startService()
+            self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
+            self.assertEqual(await self.ask(), state)
+            await service.stopService()
+            self.assertFalse(self.path.exists())
+
+    async def test_who_does_not_show_the_secret_learns_nothing(self) -> None:
+        service = StatusSocket(self.path, lambda: {"connected": True}, reactor, unix=False)
+        service.startService()
+        self.addCleanup(service.stopService)
+        file = PortFile.read(self.path)
+
+        def thd_answer(shown: bytes) -> bytes:
+            with socket.create_connection(("127.0.0.1", file.port), 10) as link:
+                link.sendall(shown)
+                answer = b""
+                with contextlib.suppress(ConnectionResetError):
+                    while piece := link.recv(1000):
+                        answer += piece
+                return answer
+
+        for shown in (b"\n", b"x" * 64 + b"\n", b"x" * 1000, file.secret[:-1].encode() + b"\n"):
+            self.assertEqual(await deferToThread(thd_answer, shown), b"")
+        right = file.secret.encode() + b"\n"
+        self.assertEqual(await deferToThread(thd_answer, right), b'{"connected":true}\n')
+
+    async def test_a_file_that_is_no_agents_is_told(self) -> None:
+        self.path.write_text("{}")
+        with self.assertRaisesRegex(StatusUnavailable, "no file that an agent has written"):
+            await self.ask()
 
     async def test_large_states_come_whole(self) -> None:
         self.serve(lambda: {"profiles": ["x" * 1000] * 1000})

@@ -173,6 +173,8 @@ class StoreContract:
         self.assertEqual(page[0].detail, {"n": [4]})
         page = await self.read("audit", limit=9, before=page[-1].seq)
         self.assertEqual([entry.subject for entry in page], ["2", "1", "0"])
+        later = await self.read("audit_after", page[-1].seq, limit=2)
+        self.assertEqual([entry.seq for entry in later], [page[-1].seq + 1, page[-1].seq + 2])
         await self.write("delete_audit_before", NOW + 4)
         self.assertEqual(len(await self.read("audit", limit=9)), 1)
 

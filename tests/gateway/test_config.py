@@ -208,6 +208,38 @@ drain: true
         for line, begin in zip(found, expected, strict=True):
             self.assertTrue(line.startswith(begin), (line, begin))
 
+    def test_webhooks(self) -> None:
+        text = """\
+public_url: https://gw
+webhooks:
+  grace: soon
+  endpoints:
+    - { url: "http://ops.example/x", secret: hunter2, nme: x }
+    - { url: "https://u:hunter3@ops.example", secret: { file: none }, events: [agent.lost] }
+    - { secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw }
+"""
+        expected = [
+            "3: webhooks.grace: expected a duration",
+            "5: webhooks.endpoints.0.nme: unknown key; did you mean name?",
+            "5: webhooks.endpoints.0.secret: expected whsec_ and the Base64",
+            "5: webhooks.endpoints.0.url: plain HTTP is for a loopback address only",
+            "6: webhooks.endpoints.1.events.0: Input should be 'agent.certificate_expired'",
+            "6: webhooks.endpoints.1.secret: /srv/gw/none: No such file",
+            "6: webhooks.endpoints.1.url: holds a user or password",
+            "7: webhooks.endpoints.2.url: is missing",
+        ]
+        found = errors(text)
+        self.assertEqual(len(found), len(expected), "\n".join(found))
+        for line, begin in zip(found, expected, strict=True):
+            self.assertTrue(line.startswith(begin), (line, begin))
+            self.assertNotIn("hunter", line)
+        secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+        twice = (
+            f"[{{url: 'https://a/1', secret: {secret}}}, {{url: 'https://a/2', secret: {secret}}}]"
+        )
+        (line,) = errors(f"{MINIMAL}webhooks: {{endpoints: {twice}}}")
+        self.assertIn("two endpoints are called a", line)
+
     def test_a_missing_key_of_the_file_is_named(self) -> None:
         self.assertEqual(errors("drain: 5s"), ["1: public_url: is missing"])
         self.assertEqual(errors(""), ["1: public_url: is missing"])

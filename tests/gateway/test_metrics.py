@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.memory_agents import MemoryAgent
 from workato_gateway.metrics import MAX_SERIES, Metrics
+from workato_gateway.webhooks.endpoint import EndpointFigures
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -81,3 +82,18 @@ class Figures(SynchronousTestCase):
         for _ in range(3):
             metrics.problem_answered("forbidden")
         self.assertEqual(samples(metrics)["problems_total", (("code", "forbidden"),)], 3)
+
+    def test_certificates_and_webhooks(self) -> None:
+        left = {
+            "agent": [({"group": "g", "agent": f"a{n}"}, 0.5) for n in range(MAX_SERIES + 5)],
+            "gateway": [({"use": "ca"}, 0.9)],
+        }
+        told = EndpointFigures("ops", delivered=3, failed_attempts=2, waiting=1)
+        found = samples(Metrics(webhooks=lambda: [told], certificates=left.__getitem__))
+        self.assertEqual(found["certificate_left_ratio", (("use", "ca"),)], 0.9)
+        agents = [value for (name, _), value in found.items() if name.startswith("agent_cert")]
+        self.assertEqual(agents, [0.5] * MAX_SERIES)
+        labels = (("endpoint", "ops"), ("outcome", "delivered"))
+        self.assertEqual(found["webhook_events_total", labels], 3)
+        self.assertEqual(found["webhook_failed_attempts_total", (("endpoint", "ops"),)], 2)
+        self.assertEqual(found["webhook_waiting", (("endpoint", "ops"),)], 1)

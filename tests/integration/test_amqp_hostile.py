@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import struct
 from collections.abc import Awaitable
@@ -10,10 +11,11 @@ from typing import Any
 from proton import Condition, Delivery
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
-from tests.support.amqp_peer import Entry, Peer
+from tests.support.amqp_peer import Entry, Peer, PeerConnection
 from workato_agent.services.jms.broker import Destination, OutgoingMessage, Source
 from workato_agent.services.jms.brokers.amqp import AmqpBroker
 from workato_agent.services.jms.settings import Address, AmqpSettings
@@ -280,6 +282,43 @@ class Raw(Entry):
 
     def encoded(self) -> bytes:
         return self.content
+
+
+class Garbling(PeerConnection):
+    """Sends some bytes wrongly."""
+
+    def connectionMade(self) -> None:
+        send, self.chance = self.transport.write, random.Random(self.peer.port.getHost().port)
+
+        def garble(data: bytes) -> None:
+            content = bytearray(data)
+            if self.chance.random() < 0.3:
+                for _ in range(self.chance.randrange(1, 4)):
+                    place = self.chance.randrange(len(content))
+                    content[place] = self.chance.choice((0, 255, 128, self.chance.randrange(256)))
+            send(bytes(content))
+
+        self.transport.write = garble
+        super().connectionMade()
+
+
+class GarbledTests(AmqpCase):
+    async def test_what_a_broker_garbles_raises_nothing_but_problems(self) -> None:
+        for _ in range(25):
+            peer = Peer(protocol=Garbling)
+            broker = self.broker(peer.listen(), connect_timeout=0.3)
+            for work in (
+                broker.publish(QUEUE, [OutgoingMessage("x"), OutgoingMessage(b"y" * 30_000)]),
+                broker.receive(Source(QUEUE), 5, 0.0, MANY),
+                broker.browse(QUEUE, 1, None),
+                broker.test(),
+            ):
+                running: Deferred[Any] = Deferred.fromCoroutine(work)
+                running.addTimeout(0.5, reactor)  # type: ignore[arg-type]
+                with contextlib.suppress(Problem, DeferredTimeout):
+                    await running
+            await broker.close()
+            await peer.stop()
 
 
 class SilenceTests(AmqpCase):

@@ -77,11 +77,13 @@ class Peer:
     queues: dict[str, list[Entry]] = field(factory=dict)
     topics: dict[str, set[str]] = field(factory=dict)
     links: list[PeerConnection] = field(factory=list)
+    protocol: type[PeerConnection] | None = None
     port: Any = None
 
     def listen(self) -> int:
         """Where it listens on 127.0.0.1."""
-        factory = Factory.forProtocol(lambda: PeerConnection(self))
+        protocol = self.protocol or PeerConnection
+        factory = Factory.forProtocol(lambda: protocol(self))
         self.port = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
         return int(self.port.getHost().port)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TextIO
 
+from ..system import config_folder
+
 DONE: Final = 0
 FAILED: Final = 1
 WRONG_USE: Final = 2
@@ -61,4 +63,4 @@ def progress(label: str, total: int) -> tuple[Callable[[int], None], Callable[[]
 
 def default_config() -> Path:
     """The config file where ``--config`` is left out."""
-    return Path(os.environ.get("WORKATO_AGENT_CONFIG", "/etc/workato-agent/config.yml"))
+    return Path(os.environ.get("WORKATO_AGENT_CONFIG", config_folder() / "config.yml"))

@@ -19,7 +19,9 @@ def _run(arguments: argparse.Namespace) -> int:
         tell_config_error(error, as_json=False)
         return FAILED
     config = str(arguments.config)
-    sys.argv = ["twistd", "--nodaemon", "--pidfile=", "workato-agent", "--config", config]
+    # twistd writes no such file on Windows, and knows no such option there.
+    no_pid_file = [] if sys.platform == "win32" else ["--pidfile="]
+    sys.argv = ["twistd", "--nodaemon", *no_pid_file, "workato-agent", "--config", config]
     twistd.run()
     return DONE
 

@@ -122,6 +122,8 @@ class _Loader:
                 self.take(profiles, name, self.profiles(name, content))
             else:
                 self.unknown_section(name)
+        if "agent" in options:
+            self.remarks.append("agent: has no effect; responses stream and are never buffered")
         self.check_classpath(options.get("server"), profiles)
         if self.problems:
             raise ConfigError(self.file, self.problems)
@@ -129,7 +131,7 @@ class _Loader:
             file=self.file,
             profiles=profiles,
             config_hash=self.hash(options, profiles),
-            remarks=(*self.remarks, *_remarks(options, profiles)),
+            remarks=(*self.remarks, *_remarks(profiles)),
             **options,
         )
 
@@ -371,7 +373,7 @@ _QUOTED: Final = frozenset(
 """Faults of single values. Text in a mapping's place may be a password put too high."""
 
 
-def _remarks(options: Mapping[str, Model], profiles: Profiles) -> tuple[str, ...]:
+def _remarks(profiles: Profiles) -> tuple[str, ...]:
     found = []
     for service, entries in profiles.items():
         for name, entry in entries.items():

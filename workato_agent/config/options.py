@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from ..system import longest_socket_path, state_folder
 from .fields import (
     ConfigPath,
     LoopbackAddress,
@@ -31,8 +32,8 @@ from .fields import (
 )
 from .secrets import Secret
 
-DEFAULT_IDENTITY: Final = Path("/var/lib/workato-agent")
-MAX_SOCKET_PATH: Final = 107
+DEFAULT_IDENTITY: Final = state_folder()
+MAX_SOCKET_PATH: Final = longest_socket_path()
 
 Level = Literal["debug", "info", "warn", "error", "critical"]
 _LEVELS: Final = {"warning": "warn", "trace": "debug", "fatal": "critical"}
@@ -54,6 +55,15 @@ class ConfigOptions(Model):
     """
 
     auto_reload: bool = Field(False, alias="autoReload")
+
+
+class AgentOptions(Model):
+    """``agent``: of the documented format.
+
+    :ivar disable_response_buffering: accepted, whatever it says: no response is ever buffered.
+    """
+
+    disable_response_buffering: bool = False
 
 
 class GatewayOptions(Model):

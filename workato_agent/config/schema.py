@@ -9,6 +9,7 @@ from typing import TypeVar
 from attrs import Factory, frozen
 
 from .options import (
+    AgentOptions,
     AuditOptions,
     ConfigOptions,
     GatewayOptions,
@@ -36,6 +37,7 @@ class AgentConfig:
 
     file: Path | None = None
     config: ConfigOptions = Factory(lambda: ConfigOptions.model_validate({}))
+    agent: AgentOptions = Factory(AgentOptions)
     gateway: GatewayOptions = Factory(GatewayOptions)
     proxy: ProxyOptions | None = None
     server: ServerOptions = Factory(ServerOptions)

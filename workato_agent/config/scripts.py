@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from ..system import ON_WINDOWS, is_superuser
 from .fields import ConfigPath, Model, PositiveSeconds, Text, refuse
 from .placeholders import PLACEHOLDER, placeholders
 from .policies import Policy
@@ -21,7 +21,7 @@ _POSIX_SHELLS: Final = re.compile(r"(?:ba|da|k|z|a)?sh")
 _SHELLS: Final = re.compile(
     rf"{_POSIX_SHELLS.pattern}|(?:c|tc|fi)sh|cmd(?:\.exe)?|powershell(?:\.exe)?|pwsh"
 )
-_ESCAPE: Final = '"' if os.name == "nt" else "\\"
+_ESCAPE: Final = '"' if ON_WINDOWS else "\\"
 
 
 class ScriptsPolicy(Policy):
@@ -214,13 +214,13 @@ class ScriptsProfile(ProfileConfig):
                 pwd.getpwnam(value)
             except KeyError:
                 refuse("there is no such user on this machine")
-            if os.geteuid() != 0:
+            if not is_superuser():
                 refuse("only an agent that runs as root can run scripts as another user")
         return value
 
     @model_validator(mode="after")
     def _not_as_root(self) -> ScriptsProfile:
-        if os.geteuid() == 0 and self.run_as is None and not self.allow_root:
+        if is_superuser() and self.run_as is None and not self.allow_root:
             refuse(
                 "the agent runs as root, and scripts would too",
                 "run the agent as a user of its own, or add run_as: USER (or allow_root: true)",

@@ -14,6 +14,7 @@ from .jms import AnyJms
 from .ldap import LdapProfile
 from .ntlm import NtlmProfile
 from .options import (
+    AgentOptions,
     AuditOptions,
     ConfigOptions,
     GatewayOptions,
@@ -30,6 +31,7 @@ from .tcp import TcpProfile
 
 OPTIONS: Final[Mapping[str, type[Model]]] = {
     "config": ConfigOptions,
+    "agent": AgentOptions,
     "gateway": GatewayOptions,
     "proxy": ProxyOptions,
     "server": ServerOptions,

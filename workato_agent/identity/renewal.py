@@ -171,6 +171,7 @@ class Renewal(Service):
             self._log.warn(
                 "The agent's certificate ends at {expires}, in {days} days, and is not renewed yet:"
                 " {reason}",
+                event="certificate_expiring",
                 expires=f"{self._identity.expires:%Y-%m-%d %H:%M} UTC",
                 days=round(left / DAY, 1),
                 reason=self.problem or "the tunnel is down",
@@ -179,6 +180,7 @@ class Renewal(Service):
             self._log.error(
                 "The agent's certificate ended at {expires}: the gateway no longer lets the agent"
                 " in. Ask for an activation code and run workato-agent enrol --force",
+                event="certificate_expired",
                 expires=f"{self._identity.expires:%Y-%m-%d %H:%M} UTC",
             )
 
@@ -195,12 +197,17 @@ class Renewal(Service):
             return
         except (RenewalError, CertificateUnfit, ValueError, OSError) as error:
             self.problem = str(error)
-            self._log.warn("The certificate could not be renewed: {reason}", reason=self.problem)
+            self._log.warn(
+                "The certificate could not be renewed: {reason}",
+                event="renewal_failed",
+                reason=self.problem,
+            )
             return
         self.problem = ""
         self.renewals += 1
         self._log.info(
             "The certificate is renewed until {expires}",
+            event="certificate_renewed",
             expires=f"{self._identity.expires:%Y-%m-%d %H:%M} UTC",
         )
 

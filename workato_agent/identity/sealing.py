@@ -11,12 +11,14 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import sys
 from pathlib import Path
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from ..system import is_superuser
 from .store import IdentityError, check_private, prepare_directory, write_private
 
 KEY_FILE: Final = "secret.key"
@@ -103,6 +105,6 @@ class SealingKey:
 
 def _give_to_owner_of(folder: Path, path: Path) -> None:
     """Root may encrypt for the agent's user, who has to read the key."""
-    if os.name == "posix" and os.geteuid() == 0:
+    if sys.platform != "win32" and is_superuser():
         owner = folder.stat()
         os.chown(path, owner.st_uid, owner.st_gid)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ from attrs import define, field, frozen
 from cryptography import x509
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 
+from ..system import sync_folder
 from .keys import (
     PrivateKey,
     certificates_from_pem,
@@ -189,9 +191,9 @@ def save_identity(identity: Identity) -> None:
     }
     for name, content in contents.items():
         _write_synced(pending / name, content)
-    _sync_directory(pending)
+    sync_folder(pending)
     pending.rename(directory / _COMMIT)
-    _sync_directory(directory)
+    sync_folder(directory)
     _roll_forward(directory)
 
 
@@ -212,7 +214,7 @@ def prepare_directory(directory: Path) -> None:
 
 def check_private(path: Path) -> None:
     """Refuse a file or folder that others may read, write or own. Raises IdentityError."""
-    if os.name != "posix":
+    if sys.platform == "win32":
         return
     try:
         found = path.stat()
@@ -236,7 +238,7 @@ def write_private(path: Path, content: bytes) -> None:
     beside = path.with_name(f".{path.name}.new")
     _write_synced(beside, content)
     beside.replace(path)
-    _sync_directory(path.parent)
+    sync_folder(path.parent)
 
 
 def _roll_forward(directory: Path) -> None:
@@ -247,7 +249,7 @@ def _roll_forward(directory: Path) -> None:
         for name in _FILES:
             if (commit / name).exists():
                 (commit / name).replace(directory / name)
-        _sync_directory(directory)
+        sync_folder(directory)
         commit.rmdir()
     except OSError as error:
         raise IdentityError(
@@ -269,16 +271,6 @@ def _write_synced(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_directory(directory: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read(path: Path, *, private: bool = False) -> bytes:

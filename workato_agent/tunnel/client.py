@@ -238,6 +238,7 @@ class TunnelClient(MultiService):
         if reason != self.problem:
             self._log.warn(
                 "No tunnel to {host}:{port}: {reason}",
+                event="tunnel_failed",
                 host=self.host,
                 port=self.port,
                 reason=reason,
@@ -276,7 +277,9 @@ class TunnelClient(MultiService):
             outcome = self._attach(socket, hello, hello.session)
         except RemoteProtocolError as error:
             self._refusal = error.code == ErrorCode.UNSUPPORTED_VERSION
-            self._log.error("The gateway's HELLO: {reason}", reason=str(error))
+            self._log.error(
+                "The gateway's HELLO: {reason}", event="tunnel_hello_refused", reason=str(error)
+            )
             socket.close(CLOSE_PROTOCOL_ERROR, str(error))
             return
         self._established_at = self._reactor.seconds()
@@ -293,7 +296,12 @@ class TunnelClient(MultiService):
             if hello.received is not None and session.secret == secret:
                 self._resume(session, socket, hello.received)
                 self.reconnections += 1
-                self._log.info("Tunnel resumed to {host}:{port}", host=self.host, port=self.port)
+                self._log.info(
+                    "Tunnel resumed to {host}:{port}",
+                    event="tunnel_resumed",
+                    host=self.host,
+                    port=self.port,
+                )
                 return Outcome.RESUMED
             session.terminate(ErrorCode.TUNNEL_LOST, "the gateway no longer holds the session")
         session = Session(
@@ -309,7 +317,9 @@ class TunnelClient(MultiService):
         self.session = session
         self._announce(session)
         session.attach(socket)
-        self._log.info("Tunnel up to {host}:{port}", host=self.host, port=self.port)
+        self._log.info(
+            "Tunnel up to {host}:{port}", event="tunnel_up", host=self.host, port=self.port
+        )
         return Outcome.CONNECTED
 
     def _resume(self, session: Session, socket: AgentTunnel, received: int) -> None:
@@ -327,12 +337,14 @@ class TunnelClient(MultiService):
             self._log.error(
                 "The profiles do not fit the tunnel, so the gateway does not know them: {reason};"
                 " split them among several agents",
+                event="catalogue_too_large",
                 reason=str(error),
             )
 
     def _on_goaway(self, goaway: Goaway) -> None:
         self._log.info(
             "The gateway takes no more calls: {code} {reason}",
+            event="tunnel_draining",
             code=goaway.code,
             reason=goaway.message,
         )

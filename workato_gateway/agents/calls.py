@@ -222,6 +222,7 @@ class Call:
             self._end(ErrorCode.INTERNAL_ERROR, f"malformed response: {error}")
             self._log.error(
                 "Agent {agent} sent a malformed response to {request_id}: {error}",
+                event="agent_response_malformed",
                 agent=self._name,
                 request_id=self._open.request_id,
                 error=str(error),
@@ -282,6 +283,7 @@ class Call:
         if problem.code == "internal_error":
             self._log.error(
                 "Agent {agent} ended {request_id}: {reason}",
+                event="agent_call_reset",
                 agent=self._name,
                 request_id=self._open.request_id,
                 reason=str(reason),

@@ -116,6 +116,7 @@ class Registry:
                 self._log.warn(
                     "Agent {name} of group {group} logged in from {address} while its session from"
                     " {other} is alive: is its identity folder in use on two machines?",
+                    event="agent_duplicate_login",
                     name=live.name,
                     group=live.group,
                     address=live.address,

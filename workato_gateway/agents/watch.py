@@ -8,7 +8,7 @@ writes down who is connected.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -32,8 +32,15 @@ REVIEW_INTERVAL: Final = 60.0
 COMPLAIN_EVERY: Final = 60.0
 
 
+async def _nothing_else() -> None:
+    """Nobody else looks."""
+
+
 class Watch:
-    """Keeps the gateway's memory and its store in step."""
+    """Keeps the gateway's memory and its store in step.
+
+    :param also: done with each look at the store, as patiently where the store fails.
+    """
 
     _log = Logger()
 
@@ -45,6 +52,7 @@ class Watch:
         tokens: Tokens,
         directory: Directory,
         now: Callable[[], float] = time.time,
+        also: Callable[[], Awaitable[None]] = _nothing_else,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -52,6 +60,7 @@ class Watch:
         self._tokens = tokens
         self._directory = directory
         self._now = now
+        self._also = also
         self._point: int | None = None
         self._turn = DeferredLock()
         self._noted: dict[str, tuple[str, Catalogue]] = {}
@@ -95,6 +104,7 @@ class Watch:
             if (verdict := refused.get(shown)) is not None:
                 self._log.warn(
                     "Cutting the session of agent {name} of group {group}: {reason}",
+                    event="agent_cut",
                     name=live.name,
                     group=live.group,
                     reason=verdict.message,
@@ -105,7 +115,9 @@ class Watch:
         """For the registry: a session has begun. What changed since its handshake still counts."""
         judged = Deferred.fromCoroutine(self.review([live]))
         judged.addErrback(
-            lambda failure: self._log.failure("A new session could not be judged", failure=failure)
+            lambda failure: self._log.failure(
+                "A new session could not be judged", event="agent_not_judged", failure=failure
+            )
         )
 
     async def _take_attendance(self) -> None:
@@ -137,10 +149,14 @@ class Watch:
                 if not self._ended:
                     await self._look()
                     await self._take_attendance()
+                    await self._also()
         except (StoreError, Problem):
             if self._now() - self._complained_at >= COMPLAIN_EVERY:
                 self._complained_at = self._now()
-                self._log.failure("The store failed; changes of tokens, groups and agents wait")
+                self._log.failure(
+                    "The store failed; changes of tokens, groups and agents wait",
+                    event="store_failed",
+                )
 
     async def end(self) -> None:
         """Write down that nobody is connected any more, and when tokens were used.

@@ -27,6 +27,8 @@ FLUSH_AT: Final = 64 * 1024
 """Characters at which lines wait no longer."""
 COMPLAIN_EVERY: Final = 60.0
 
+_AS_IT_IS: Final = getattr(os, "O_BINARY", 0)
+"""Windows would write another end of line."""
 _PLAIN: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
 
@@ -71,7 +73,7 @@ class RotatingFile:
             self.close()
         if self._descriptor < 0:
             self._descriptor = os.open(
-                self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640
+                self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _AS_IT_IS, 0o640
             )
         size = os.fstat(self._descriptor).st_size
         if size and size + len(data) > self.max_size:
@@ -212,7 +214,10 @@ class AccessLog:
             if now - self._complained >= COMPLAIN_EVERY:
                 self._complained = now
                 self._log.error(
-                    "Access log: {count} lines lost: {error}", count=len(lines), error=str(error)
+                    "Access log: {count} lines lost: {error}",
+                    event="access_log_lost",
+                    count=len(lines),
+                    error=str(error),
                 )
 
     def close(self) -> None:

@@ -107,7 +107,9 @@ class Http1Factory(Factory):
             try:
                 channel.check(now)
             except Exception:  # noqa: BLE001 - one connection's bug must not stop the others' clock
-                self._log.failure("A connection's time check failed")
+                self._log.failure(
+                    "A connection's time check failed", event="connection_check_broke"
+                )
                 channel.transport.abortConnection()
 
     def drain(self, timeout: float) -> Deferred[None]:

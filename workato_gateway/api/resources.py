@@ -90,7 +90,11 @@ class Resources:
         try:
             return await self.dispatch(request)
         except StoreError as error:
-            self._log.failure("The store failed in {request_id}", request_id=request.request_id)
+            self._log.failure(
+                "The store failed in {request_id}",
+                event="store_failed_in_request",
+                request_id=request.request_id,
+            )
             raise Problem(
                 "internal_error",
                 "the gateway's store failed",

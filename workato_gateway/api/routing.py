@@ -83,7 +83,9 @@ class Router:
             exchange.listener = None
             exchange.fail(problem)
         except Exception:  # noqa: BLE001 - a bug must end in an answer, and nowhere else
-            self._log.failure("Request {request_id} failed", request_id=exchange.request_id)
+            self._log.failure(
+                "Request {request_id} failed", event="request_broke", request_id=exchange.request_id
+            )
             exchange.break_off(_internal_error())
 
     def refused(self, exchange: Exchange, problem: Problem) -> None:
@@ -213,7 +215,10 @@ class AdminCall:
         if self._cancelled and failure.check(CancelledError):
             return
         self._log.failure(
-            "Request {request_id} failed", failure, request_id=self._exchange.request_id
+            "Request {request_id} failed",
+            failure,
+            event="request_broke",
+            request_id=self._exchange.request_id,
         )
         self._exchange.fail(_internal_error())
 

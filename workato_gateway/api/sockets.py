@@ -33,6 +33,6 @@ def _socket(transport: ISystemHandle) -> socket.socket | None:
     if ISSLTransport.providedBy(transport):
         transport = getattr(transport, "transport", transport)
     handle = transport.getHandle()
-    if not isinstance(handle, socket.socket) or handle.family == socket.AF_UNIX:
+    if not isinstance(handle, socket.socket):
         return None
-    return handle
+    return handle if handle.family in (socket.AF_INET, socket.AF_INET6) else None

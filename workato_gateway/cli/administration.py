@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import ssl
+import sys
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import quote, urlencode, urlsplit
@@ -100,8 +101,9 @@ class LocalAdministration:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
+    except (KeyError, OSError, ImportError):
+        # ImportError: Python looks users up with what Windows lacks.
+        return "unknown" if sys.platform == "win32" else f"uid {os.getuid()}"
 
 
 class RemoteAdministration:

@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "group": "create, list, allow, delete groups",
     "agent": "activation codes; list, disable, enable, revoke agents",
     "token": "create, list, revoke tokens",
+    "webhook": "test the receivers of events",
 }
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from twisted.application.service import ServiceMaker
 from twisted.python.usage import UsageError
-from twisted.scripts._twistd_unix import ServerOptions
 from twisted.scripts.twistd import runApp
 
 from .administration import DEFAULT_CONFIG, CommandError
+
+if sys.platform == "win32":
+    from twisted.scripts._twistw import ServerOptions
+else:
+    from twisted.scripts._twistd_unix import ServerOptions
 
 EXAMPLE = """example:
   workato-gateway run --config /srv/gateway/gateway.yml"""
@@ -24,6 +29,10 @@ SERVICE_MAKER = ServiceMaker(
     "The gateway that on-prem agents dial and callers call.",
     "workato-gateway",
 )
+
+
+NO_PID_FILE: Final = () if sys.platform == "win32" else ("--pidfile=",)
+"""twistd writes none on Windows, and knows no such option there."""
 
 
 class _Options(ServerOptions):
@@ -50,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> None:
     options = _Options()  # type: ignore[no-untyped-call]
     try:
         options.parseOptions(  # type: ignore[no-untyped-call]
-            ["--nodaemon", "--pidfile=", SERVICE_MAKER.tapname, f"--config={arguments.config}"]
+            ["--nodaemon", *NO_PID_FILE, SERVICE_MAKER.tapname, f"--config={arguments.config}"]
         )
     except UsageError as error:
         raise CommandError(str(error)) from error

@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import ipaddress
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -127,10 +128,11 @@ def _name(common_name: str, organisation: str | None = None) -> x509.Name:
 def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Replace a file in one step; it never exists with a wider mode or half written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)
+            if sys.platform != "win32":
+                os.fchmod(descriptor, mode)
             file.write(content)
             file.flush()
             os.fsync(descriptor)

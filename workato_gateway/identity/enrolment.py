@@ -222,7 +222,12 @@ class Enrolment:
             )
         except (_Refused, ActivationCodeError) as error:
             self._failures.failed(peer)
-            self._log.warn("enrolment from {peer} refused: {reason}", peer=peer, reason=str(error))
+            self._log.warn(
+                "enrolment from {peer} refused: {reason}",
+                event="enrolment_refused",
+                peer=peer,
+                reason=str(error),
+            )
             raise Problem(
                 "forbidden",
                 "the activation code is not valid",
@@ -230,6 +235,7 @@ class Enrolment:
             ) from None
         self._log.info(
             "agent {agent} of group {group} enrolled from {peer}, certificate {serial}",
+            event="agent_enrolled",
             agent=agent.name,
             group=agent.group,
             peer=peer,
@@ -272,6 +278,7 @@ class Enrolment:
         issued = await self._store.write(thd_renew)
         self._log.info(
             "certificate of agent {agent_id} renewed: {serial}",
+            event="agent_certificate_renewed",
             agent_id=agent_id,
             serial=issued.serial,
         )

@@ -195,6 +195,9 @@ class Transaction(Protocol):
     def audit(self, *, limit: int, before: int | None = None) -> list[AuditEntry]:
         """Newest first; ``before``: only those with a smaller ``seq``."""
 
+    def audit_after(self, seq: int, *, limit: int) -> list[AuditEntry]:
+        """Oldest first: those with a larger ``seq``."""
+
     def delete_audit_before(self, at: float) -> None: ...
 
     def changes_after(self, point: int | None) -> Changes:

@@ -28,6 +28,7 @@ _AGENT: Final = (
 _CODE: Final = "digest, group_name, agent_id, created, created_by, expires, used_at"
 _CERTIFICATE: Final = "serial, agent_id, issued, not_after, revoked"
 _TOKEN: Final = "id, owner, digest, scopes, created, expires, revoked, last_used"  # noqa: S105
+_AUDIT: Final = "at, actor, address, action, subject, detail, seq"
 CHANGES_KEPT: Final = 600.0
 """Seconds for which a change is remembered; who asks later looks at everything."""
 
@@ -42,6 +43,11 @@ def _agent(row: Any) -> Agent:
 def _token(row: Any) -> Token:
     key, owner, digest, scopes, *times = row
     return Token(key, owner, digest, tuple(json.loads(scopes)), *times)
+
+
+def _audit_entry(row: Any) -> AuditEntry:
+    at, actor, address, action, subject, detail, seq = row
+    return AuditEntry(at, actor, address, action, subject, json.loads(detail), seq)
 
 
 class SqliteTransaction:
@@ -309,15 +315,21 @@ class SqliteTransaction:
     def audit(self, *, limit: int, before: int | None = None) -> list[AuditEntry]:
         """Newest first."""
         rows = self._all(
-            "SELECT at, actor, address, action, subject, detail, seq FROM audit"
+            f"SELECT {_AUDIT} FROM audit"  # noqa: S608
             " WHERE ?1 IS NULL OR seq < ?1 ORDER BY seq DESC LIMIT ?2",
             before,
             limit,
         )
-        return [
-            AuditEntry(at, actor, address, action, subject, json.loads(detail), seq)
-            for at, actor, address, action, subject, detail, seq in rows
-        ]
+        return [_audit_entry(row) for row in rows]
+
+    def audit_after(self, seq: int, *, limit: int) -> list[AuditEntry]:
+        """Oldest first."""
+        rows = self._all(
+            f"SELECT {_AUDIT} FROM audit WHERE seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
+            seq,
+            limit,
+        )
+        return [_audit_entry(row) for row in rows]
 
     def delete_audit_before(self, at: float) -> None:
         """Old entries."""

@@ -76,7 +76,7 @@ def create_file(path: Path) -> None:
     Raises StoreError, also when it is there already.
     """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error
 

@@ -167,7 +167,7 @@ class _Enrolment(Resource):
                 _write(request, 200, msgspec.json.encode(answer), [_JSON])
 
     def _failed(self, failure: Failure, request: Any) -> None:
-        self._log.failure("enrolment failed", failure=failure)
+        self._log.failure("enrolment failed", event="enrolment_broke", failure=failure)
         if not request.finished and request.channel is not None:
             problem = Problem("internal_error", "the gateway's log says more")
             _write(request, problem.status, problem.body(""), problem.headers())

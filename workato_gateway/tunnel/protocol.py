@@ -57,6 +57,7 @@ class GatewayTunnel(TunnelWebSocket, WebSocketServerProtocol):
         if self._live is not None:
             self._log.info(
                 "Socket of agent {name} in group {group} closed ({code}): {reason}",
+                event="agent_socket_closed",
                 name=self._live.name,
                 group=self._live.group,
                 code=code,
@@ -88,6 +89,7 @@ class GatewayTunnel(TunnelWebSocket, WebSocketServerProtocol):
         except NotAdmitted as refused:
             self._log.warn(
                 "tunnel from {peer} refused: {reason}",
+                event="tunnel_refused",
                 peer=address,
                 reason=refused.message,
                 agent_id=refused.agent_id,
@@ -128,13 +130,17 @@ class GatewayTunnel(TunnelWebSocket, WebSocketServerProtocol):
             session.attach(self, hello.received)
         except RemoteProtocolError as error:
             self._log.error(
-                "Agent {name} can't resume: {reason}", name=live.name, reason=str(error)
+                "Agent {name} can't resume: {reason}",
+                event="resumption_failed",
+                name=live.name,
+                reason=str(error),
             )
             session.terminate(ErrorCode.TUNNEL_LOST, "the session could not be resumed")
             self._refuse(str(error), CLOSE_PROTOCOL_ERROR)
         else:
             self._log.info(
                 "Agent {name} of group {group} resumed its session",
+                event="agent_resumed",
                 name=live.name,
                 group=live.group,
             )
@@ -163,6 +169,7 @@ class GatewayTunnel(TunnelWebSocket, WebSocketServerProtocol):
         factory.registry.add(live)
         self._log.info(
             "Agent {name} of group {group} connected from {address}, software {software}",
+            event="agent_connected",
             name=agent.name,
             group=agent.group,
             address=live.address,
@@ -189,5 +196,5 @@ class GatewayTunnel(TunnelWebSocket, WebSocketServerProtocol):
 
     def _refuse(self, reason: str, code: int = CLOSE_POLICY) -> None:
         self._hello_call = None
-        self._log.warn("Closing a tunnel: {reason}", reason=reason)
+        self._log.warn("Closing a tunnel: {reason}", event="tunnel_closed", reason=reason)
         self.close(code, reason)

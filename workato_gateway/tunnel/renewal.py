@@ -82,5 +82,9 @@ class RenewalCall:
         if isinstance(problem, Problem):
             self._stream.reset(problem.code, problem.detail, problem.hint or "")
         elif not self._stream.closed:
-            self._log.failure("A certificate could not be renewed", failure=failure)
+            self._log.failure(
+                "A certificate could not be renewed",
+                event="certificate_renewal_broke",
+                failure=failure,
+            )
             self._stream.reset(ErrorCode.INTERNAL_ERROR)

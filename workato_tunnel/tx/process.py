@@ -10,14 +10,17 @@ try:
 except ImportError:  # not on Windows, which has no such limit
     resource = None  # type: ignore[assignment]
 
+_ENOUGH: Final = 10_240
 _THRESHOLDS: Final = (20_000, 20, 100)
 
 
 def raise_file_limit() -> None:
     """As many files and sockets as the system allows without asking."""
     if resource is not None:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # macOS says that there is no limit, and refuses to have it taken at its word.
+        wanted = max(soft, _ENOUGH) if hard == resource.RLIM_INFINITY else hard
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def settle_heap() -> None:

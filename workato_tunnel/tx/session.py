@@ -330,7 +330,7 @@ class Session:
         try:
             call(*args)
         except Exception:  # noqa: BLE001 - the owner's fault must not end the reading of the socket
-            self._log.failure("The owner of a tunnel's session failed")
+            self._log.failure("The owner of a tunnel's session failed", event="session_owner_broke")
 
     # -- events --------------------------------------------------------------------------------
 
@@ -344,7 +344,9 @@ class Session:
         try:
             receiver = self._accept(stream, event.head)
         except Exception:  # noqa: BLE001 - one stream's fault must not end the session's others
-            self._log.failure("Stream {stream} could not be begun", stream=event.stream)
+            self._log.failure(
+                "Stream {stream} could not be begun", event="stream_not_begun", stream=event.stream
+            )
             stream.reset(ErrorCode.INTERNAL_ERROR, "the stream could not be begun")
             stream.release()
             return
@@ -388,7 +390,10 @@ class Session:
 
     def _on_failed(self, event: ConnectionFailed) -> None:
         self._log.error(
-            "The peer broke the protocol: {code}: {reason}", code=event.code, reason=event.message
+            "The peer broke the protocol: {code}: {reason}",
+            event="peer_broke_protocol",
+            code=event.code,
+            reason=event.message,
         )
         self.terminate(event.code, event.message, close_code=CLOSE_PROTOCOL_ERROR)
 

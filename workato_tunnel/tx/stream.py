@@ -306,7 +306,11 @@ class TunnelStream:
         try:
             receiver.reset_received(reason)
         except Exception:  # noqa: BLE001 - as in _hand_over
-            self._log.failure("The end of stream {stream} was not taken", stream=self.stream_id)
+            self._log.failure(
+                "The end of stream {stream} was not taken",
+                event="stream_end_broke",
+                stream=self.stream_id,
+            )
             self.release()
 
     def _guard(self, call: Callable[..., object], *args: Any) -> None:
@@ -317,7 +321,9 @@ class TunnelStream:
 
     def _break(self) -> None:
         """Called in an except clause: the code at this end has failed."""
-        self._log.failure("Stream {stream} failed at this end", stream=self.stream_id)
+        self._log.failure(
+            "Stream {stream} failed at this end", event="stream_broke", stream=self.stream_id
+        )
         if not self.closed:
             message = "the code behind the stream failed"
             self.reset(ErrorCode.INTERNAL_ERROR, message)

@@ -170,7 +170,9 @@ class ConnectionPool(Generic[C]):
         """A connection that nobody waits for any more is kept for others; an error was told."""
         if isinstance(result, Failure):
             if not result.check(CancelledError, Problem):
-                self._log.failure("Opening a connection failed", failure=result)
+                self._log.failure(
+                    "Opening a connection failed", event="database_connecting_broke", failure=result
+                )
             self._leave()
         else:
             Deferred.fromCoroutine(self.release(result, reusable=True))

@@ -319,6 +319,7 @@ class DatabaseService:
         if self._debug:
             self._log.info(
                 "{operation} on {profile}: {sql}",
+                event="statement",
                 operation=route.operation,
                 profile=request.profile,
                 sql=sql,

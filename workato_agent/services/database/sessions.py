@@ -224,6 +224,7 @@ class Sessions:
         entry.idle = None
         self._log.info(
             "A session of {owner} was not used for {seconds:g} s and is rolled back",
+            event="database_session_expired",
             owner=entry.owner,
             seconds=self._settings.timeout,
         )

@@ -181,7 +181,11 @@ class Cleanups:
         def ended(result: Failure | None) -> None:
             self._running -= 1
             if isinstance(result, Failure):
-                self._log.failure("Clean-up after a database call failed", failure=result)
+                self._log.failure(
+                    "Clean-up after a database call failed",
+                    event="database_cleanup_broke",
+                    failure=result,
+                )
             if not self._running:
                 for waiting in self._waiting:
                     fire(waiting)

@@ -175,7 +175,12 @@ class ExtensionProcess(ProcessProtocol):
         if self.usable:
             self.usable = False
             self.problem = self._gone(why)
-            self._log.warn("Extension {name} {why}", name=self._settings.name, why=why)
+            self._log.warn(
+                "Extension {name} {why}",
+                event="extension_stopped",
+                name=self._settings.name,
+                why=why,
+            )
         self._kill()
 
     # -- what it says (ProcessProtocol) --------------------------------------------------------
@@ -208,7 +213,12 @@ class ExtensionProcess(ProcessProtocol):
         if unasked:
             how = _how(reason.value)
             self.problem = self._gone(f"ended by itself ({how})")
-            self._log.error("Extension {name} ended: {how}", name=self._settings.name, how=how)
+            self._log.error(
+                "Extension {name} ended: {how}",
+                event="extension_ended",
+                name=self._settings.name,
+                how=how,
+            )
         for timer in list(self._timers):
             timer.cancel()
         self._timers.clear()
@@ -225,7 +235,9 @@ class ExtensionProcess(ProcessProtocol):
     def _receive(self, message: Any, touched: set[Exchange]) -> None:
         if isinstance(message, Ready):
             self._ready = True
-            self._log.info("Extension {name} is ready", name=self._settings.name)
+            self._log.info(
+                "Extension {name} is ready", event="extension_ready", name=self._settings.name
+            )
             self._wake()
         elif isinstance(message, Broken):
             self.usable = False
@@ -309,7 +321,9 @@ class ExtensionProcess(ProcessProtocol):
     def _lines(self, descriptor: int) -> PrintedLines:
         def tell(line: str) -> None:
             if line:
-                self._log.info("{name}: {line}", name=self._settings.name, line=line)
+                self._log.info(
+                    "{name}: {line}", event="extension_output", name=self._settings.name, line=line
+                )
 
         def switch(reading: bool) -> None:
             transport: Any = self.transport

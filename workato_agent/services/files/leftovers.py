@@ -8,13 +8,13 @@ be resumed are kept without a lock between the calls, for a day.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 import time
 from collections.abc import Callable, Generator
 from typing import Final
 
+from ...system import lock_alone
 from .confinement import Names, is_kept, is_temporary, temporary_name
 from .walk import FOLDER, NO_FOLLOW, Jail
 
@@ -177,7 +177,7 @@ def remove_kept(folder: int, name: bytes, seconds: float = 0) -> bool:
 def _lock(file: int) -> bool | None:
     """Whether the lock is ours now; None where the file system has no locks."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_alone(file)
     except BlockingIOError:
         return False
     except OSError as error:

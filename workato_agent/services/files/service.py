@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
@@ -53,7 +53,7 @@ from .writing import expected_digest
 
 log = Logger()
 
-WINDOWS: Final = os.name == "nt"
+WINDOWS: Final = sys.platform == "win32"
 SEARCH_SECONDS: Final = 0.25
 """For how long at a time leftovers are searched; the first call waits for one such portion."""
 
@@ -329,11 +329,15 @@ class FilesService:
         except BaseUnavailable as error:
             self._searched = False  # the call itself says so; the next one may find the base
             log.debug(
-                "files {profile}: no base to search: {error}", profile=self._profile, error=error
+                "files {profile}: no base to search: {error}",
+                event="leftovers_no_base",
+                profile=self._profile,
+                error=error,
             )
         except OSError as error:
             log.warn(
                 "files {profile}: the search for leftovers of uploads ended early: {error}",
+                event="leftovers_not_searched",
                 profile=self._profile,
                 error=error,
             )

@@ -153,6 +153,7 @@ class Receiving(Generic[F, T]):
         if call.failure is not None:
             log.failure(
                 "the upload to {path} did not end as it should have",
+                event="upload_end_broke",
                 failure=call.failure,
                 path=shown(self.path),
             )

@@ -31,6 +31,9 @@ from .sending import RequestSender, Unsent, Wire
 from .streaming import IncomingBody
 from .target import Origin
 
+_AT_ONCE: Final = getattr(socket, "MSG_DONTWAIT", 0)
+"""Windows has no such flag; the reactor's sockets don't wait anyway."""
+
 FIELDS_LIMIT: Final = 56 * 1024
 """Bytes of a response's fields: what passes fits the tunnel. Trailers have as much again."""
 HEAD_LIMIT: Final = 64 * 1024
@@ -215,7 +218,7 @@ class HttpConnection(TwistedProtocol):
         if self._socket is None:
             return True
         try:
-            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self._socket.recv(1, socket.MSG_PEEK | _AT_ONCE)
         except BlockingIOError:
             return True
         except OSError:
@@ -315,7 +318,9 @@ class HttpConnection(TwistedProtocol):
         """What came is no response; ``first`` are its first bytes, unless those were good."""
         cause = error.__context__
         if cause is not None and not isinstance(cause, _Malformed | MalformedFields):
-            self._log.failure("The HTTP connection failed", Failure(cause))
+            self._log.failure(
+                "The HTTP connection failed", Failure(cause), event="http_connection_broke"
+            )
         name = greetings.describe(first[: greetings.ENOUGH])
         self._fail(
             failures.not_http(self._origin, str(cause or error))

@@ -109,7 +109,11 @@ class Connector:
                 self.suspect(server)
                 problems.append(problem)
                 if len(servers) > 1:
-                    self._log.warn("A directory server can't be used: {why}", why=problem.detail)
+                    self._log.warn(
+                        "A directory server can't be used: {why}",
+                        event="ldap_server_unusable",
+                        why=problem.detail,
+                    )
             else:
                 self._refusal = None
                 return connection

@@ -206,7 +206,7 @@ class ScriptsService:
             if run.work is None:
                 raise
         except Exception:  # noqa: BLE001 - told in the outcome and in the log
-            self._log.failure("Running {script} failed", script=run.script)
+            self._log.failure("Running {script} failed", event="script_broke", script=run.script)
             run.outcome = Problem("internal_error", "the agent failed on this run")
         finally:
             run.ended_at = self._reactor.seconds()

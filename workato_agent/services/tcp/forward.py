@@ -170,7 +170,9 @@ class Forward:
             self._flush()
         self._notify()
         if isinstance(result, Failure) and not result.check(CancelledError):
-            self._log.failure("Forwarding a connection failed", failure=result)
+            self._log.failure(
+                "Forwarding a connection failed", event="tcp_forward_broke", failure=result
+            )
             self._link.close()
 
     def _stir(self) -> None:

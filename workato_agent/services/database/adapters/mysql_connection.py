@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from pymysql.constants import COMMAND, FIELD_TYPE
 
 from workato_tunnel.problems import Problem
 
+from ....system import is_readable
 from ..catalogue import Table, TableShape
 from ..loading import Conflict
 from ..results import Row
@@ -296,9 +296,7 @@ class MysqlConnection:
         if self._stopped.is_set() or sock is None:
             return False
         # A server says nothing unasked, but that it closes the connection.
-        waiting = select.poll()
-        waiting.register(sock, select.POLLIN)
-        return not waiting.poll(0)
+        return not is_readable(sock.fileno())
 
     def thd_stop(self) -> None:
         self._stopped.set()

@@ -14,6 +14,7 @@ from pymysql import err
 
 from workato_tunnel.problems import Problem
 
+from ....system import probe_when_idle
 from ...greetings import describe
 from ..settings import MysqlSettings
 from .mysql_errors import login_problem, place, timeout_problem, wrong_type_problem
@@ -154,12 +155,9 @@ class Login:
         try:
             sock.settimeout(seconds)
             sock.connect(address)
-            if family != socket.AF_UNIX:
+            if family in (socket.AF_INET, socket.AF_INET6):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+                probe_when_idle(sock, 30, 10, 3)
         except TimeoutError:
             sock.close()
             raise timeout_problem(settings) from None

@@ -54,6 +54,7 @@ def thd_kill(victim: Victim, until: float, idle: Event | None) -> None:
                 continue
             _log.warn(
                 "Could not stop a statement at {place}: {reason}",
+                event="statement_not_stopped",
                 place=victim.login.settings.host,
                 reason=error.detail if isinstance(error, Problem) else str(error),
             )
@@ -68,6 +69,7 @@ def _thd_kill_beside(victim: Victim, until: float, idle: Event | None) -> None:
             # A proxy has led to another server, where the number is somebody else's.
             _log.warn(
                 "Could not stop a statement at {place}: another server answered",
+                event="statement_not_stopped",
                 place=victim.login.settings.host,
             )
             return

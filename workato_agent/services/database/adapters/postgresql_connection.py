@@ -8,7 +8,6 @@ server's cancel request (:mod:`.postgresql_cancel`), sent from a thread because 
 from __future__ import annotations
 
 import os
-import select
 import socket
 from contextlib import suppress
 from typing import Any, Final
@@ -20,6 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from txpostgres import txpostgres
 
+from ....system import has_hung_up, is_readable
 from ..work import Lane, Threads, fire, wait_for
 from .postgresql_cancel import CancelRequest
 from .postgresql_types import use_text
@@ -70,18 +70,12 @@ def _is_quiet(raw: Any) -> bool:
     """Whether nothing waits to be read, as is so on a connection that lives and is idle."""
     if raw.closed or raw.info.transaction_status != TRANSACTION_STATUS_IDLE:
         return False
-    poll = select.poll()
-    poll.register(raw.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
-    return not poll.poll(0)
+    return not is_readable(raw.fileno())
 
 
 def _has_ended(raw: Any) -> bool:
     """Whether the server has closed the connection."""
-    if raw.closed:
-        return True
-    poll = select.poll()
-    poll.register(raw.fileno(), select.POLLRDHUP | select.POLLHUP | select.POLLERR)
-    return bool(poll.poll(0))
+    return bool(raw.closed) or has_hung_up(raw.fileno())
 
 
 @define(eq=False)

@@ -106,7 +106,10 @@ class ThreadedConnection:
     async def _close(self) -> None:
         ending = self._cleanups.run(self._end())
         if not await wait_for(self._reactor, ending, LOST_SECONDS):
-            self._log.warn("A database connection can't be stopped; its thread is left behind")
+            self._log.warn(
+                "A database connection can't be stopped; its thread is left behind",
+                event="thread_left_behind",
+            )
             self._threads.allow(1)
             ending.addCallback(lambda _: self._threads.allow(-1))
 
@@ -127,7 +130,11 @@ class ThreadedConnection:
 
     def _not_answered(self, error: BaseException) -> None:
         if not isinstance(error, Problem):
-            self._log.error("A database connection failed: {error!r}", error=error)
+            self._log.error(
+                "A database connection failed: {error!r}",
+                event="database_connection_failed",
+                error=error,
+            )
 
     async def _end(self) -> None:
         if self._lane.busy:

@@ -269,6 +269,7 @@ class Receiving(AmqpLink):
         except Unreadable as why:
             self._log.warn(
                 "{where}: {what}: a message can't be read: {why}",
+                event="amqp_message_unreadable",
                 where=self.where,
                 what=self.what,
                 why=str(why),

@@ -338,7 +338,11 @@ class SqsBatch:
             except Problem as failed:
                 problem = failed
             if problem is not None:
-                self._log.warn("Messages are given back late: {problem}", problem=str(problem))
+                self._log.warn(
+                    "Messages are given back late: {problem}",
+                    event="sqs_messages_given_back_late",
+                    problem=str(problem),
+                )
 
     def _end(self) -> None:
         self._done = True
