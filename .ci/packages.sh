@@ -17,6 +17,11 @@ venv)
     python=${PYTHON:-python3}
     command -v "$python" >/dev/null || missing+=(python3)
     "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    # python-qpid-proton is compiled.
+    needed gcc /usr/bin/cc
+    needed libc6-dev /usr/include/stdio.h
+    header='import pathlib, sysconfig; print(pathlib.Path(sysconfig.get_path("include"), "Python.h"))'
+    needed python3-dev "$("$python" -c "$header" 2>/dev/null || echo none)"
     ;;
 test)
     needed postgresql /usr/lib/postgresql/*/bin/initdb

@@ -7,12 +7,14 @@ own, and STOMP is nothing that every agent needs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 from attrs import frozen
 from twisted.python.threadpool import ThreadPool
 
+from .config import aws
 from .config.clientcertificates import CertificateAuth
 from .config.jms import (
     ActivemqProfile,
@@ -139,6 +141,8 @@ def _java(context: MessagingContext, settings: JavaSettings) -> Broker:
 
 
 def _amqp(context: MessagingContext, profile: AmqpProfile) -> Broker:
+    if find_spec("proton") is None:
+        raise ValueError("AMQP needs a library: pip install 'workato-agent[amqp]'")
     from .services.jms.brokers.amqp import AmqpBroker  # noqa: PLC0415
 
     settings = AmqpSettings(
@@ -147,6 +151,8 @@ def _amqp(context: MessagingContext, profile: AmqpProfile) -> Broker:
         username=profile.username,
         password=_revealed(profile.password),
         virtual_host=profile.virtual_host,
+        queue_prefix=profile.queue_prefix,
+        topic_prefix=profile.topic_prefix,
         container_id=profile.client_id,
         connect_timeout=profile.timeout,
         heartbeat=profile.heartbeat,
@@ -157,6 +163,8 @@ def _amqp(context: MessagingContext, profile: AmqpProfile) -> Broker:
 
 
 def _sqs(context: MessagingContext, profile: SqsProfile) -> Broker:
+    if not aws.installed():
+        raise ValueError("Amazon SQS needs a library: pip install 'workato-agent[aws]'")
     from .services.jms.brokers.sqs import SqsBroker  # noqa: PLC0415
 
     settings = SqsSettings(

@@ -216,6 +216,8 @@ class AmqpProfile(_Login):
     :ivar url: one, or several with commas between, tried in order.
     :ivar client_id: the container id, which owns durable subscriptions.
     :ivar virtual_host: left out it is the host of the URL.
+    :ivar queue_prefix: of a queue's address, where the broker has one and doesn't tell it.
+        ``topic_prefix``: likewise.
     """
 
     provider: Literal["amqp"]
@@ -223,6 +225,8 @@ class AmqpProfile(_Login):
     client_id: Name = "workato-agent"
     heartbeat: Seconds = 15
     virtual_host: Text | None = None
+    queue_prefix: str | None = None
+    topic_prefix: str | None = None
 
     @property
     def encrypted(self) -> bool:

@@ -27,6 +27,8 @@ _LONGEST_SELECTOR: Final = 8192
 _MOST_PROPERTIES: Final = 200
 _PROPERTIES_SIZE: Final = 32 * 1024
 _LONGEST_TTL: Final = 10 * 365 * 86400
+_SETTABLE: Final = frozenset({"JMSXGroupID", "JMSXGroupSeq", "JMS_SQS_DeduplicationId"})
+"""Names of JMS's that are the publisher's."""
 _NAME: Final = re.compile(r"[^\x00-\x20\x7f]{1,256}")
 
 S = TypeVar("S", bound=Struct)
@@ -139,7 +141,7 @@ def _properties(properties: Mapping[str, PropertyValue], place: str) -> Mapping[
         field = f"{place}properties.{name[:100]}"
         if _NAME.fullmatch(name) is None:
             raise _bad(field, "a name has 1 to 256 characters, without spaces and controls")
-        if name.upper().startswith("JMS") and name not in ("JMSXGroupID", "JMSXGroupSeq"):
+        if name.upper().startswith("JMS") and name not in _SETTABLE:
             raise _bad(field, "names that begin with JMS belong to the broker")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise _bad(field, "a whole number has at most 64 bits", "send it as text")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from attrs import field, frozen
-from attrs.validators import ge, gt, min_len
+from attrs.validators import ge, gt, le, min_len
 
 from ...config.destinationpatterns import DestinationPattern
 
@@ -116,6 +116,7 @@ class AmqpSettings:
     :ivar container_id: names this agent to the broker, and owns its durable subscriptions.
     :ivar connect_timeout: name, TCP, TLS, SASL and open together.
     :ivar heartbeat: the idle time-out is twice this; 0: none.
+    :ivar queue_prefix: of a queue's address; None: as the broker says. ``topic_prefix`` likewise.
     :ivar max_receivers: links that receive at a time.
     """
 
@@ -124,6 +125,8 @@ class AmqpSettings:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     virtual_host: str | None = None
+    queue_prefix: str | None = None
+    topic_prefix: str | None = None
     container_id: str = "workato-agent"
     connect_timeout: float = field(default=10.0, validator=gt(0))
     heartbeat: float = field(default=15.0, validator=ge(0))
@@ -137,8 +140,9 @@ class SqsSettings:
 
     :ivar endpoint: instead of the region's own, as ``https://vpce-….amazonaws.com``.
     :ivar tls: None where the endpoint is http.
-    :ivar connect_timeout: name, TCP and TLS together.
+    :ivar connect_timeout: name, TCP and TLS together; an answer may take three times that.
     :ivar visibility: how long a received message is hidden before it is seen again on its own.
+    :ivar poll: whole seconds of one long poll, 20 at most; further ones follow.
     """
 
     region: str
@@ -150,6 +154,7 @@ class SqsSettings:
     connect_timeout: float = field(default=10.0, validator=gt(0))
     max_connections: int = field(default=64, validator=ge(1))
     visibility: float = field(default=30.0, validator=gt(0))
+    poll: int = field(default=20, validator=[ge(1), le(20)])
     max_message: int = field(default=16 * MIB, validator=ge(1))
 
 
