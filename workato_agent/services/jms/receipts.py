@@ -172,7 +172,10 @@ class Receipts:
         try:
             await ended
         except DeferredTimeout:
-            self._log.warn("The broker has not confirmed what became of some messages")
+            self._log.warn(
+                "The broker has not confirmed what became of some messages",
+                event="receipts_not_confirmed",
+            )
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -191,7 +194,9 @@ class Receipts:
         if isinstance(result, Failure) and result.check(CancelledError):
             self._over(receipt, "lost", "the profile was closed before the broker had confirmed")
         elif isinstance(result, Failure):
-            self._log.failure("Settling a receipt failed", failure=result)
+            self._log.failure(
+                "Settling a receipt failed", event="receipt_settling_failed", failure=result
+            )
             self._over(receipt, "lost", "settling it failed unexpectedly")
 
     async def _acknowledge(self, receipt: Receipt) -> None:
@@ -211,6 +216,7 @@ class Receipts:
         receipt.timer = None
         self._log.info(
             "{count} messages were not acknowledged within {seconds:g} s and go back to the broker",
+            event="messages_not_acknowledged",
             count=receipt.count,
             seconds=self._settings.ack_timeout,
         )
