@@ -57,6 +57,7 @@ bench)
     needed mariadb-server /usr/sbin/mariadbd
     needed default-jre-headless /usr/bin/java
     needed activemq /usr/share/activemq/bin/activemq.jar
+    needed libactivemq-java /usr/share/java/activemq-client.jar
     needed nginx /usr/sbin/nginx
     needed openssh-server /usr/sbin/sshd
     needed openssh-client /usr/bin/ssh

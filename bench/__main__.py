@@ -10,7 +10,19 @@ from pathlib import Path
 
 from demo.processes import ProgramError, clean_up_on_sigterm
 
-from . import agent, beside, bulk, calls, databases, forward, links, memory, messaging, rows
+from . import (
+    agent,
+    beside,
+    brokers,
+    bulk,
+    calls,
+    databases,
+    forward,
+    links,
+    memory,
+    messaging,
+    rows,
+)
 from .results import Result, save, table
 from .site import Site
 
@@ -19,6 +31,7 @@ FAMILIES: dict[str, Callable[[Site], list[Result]]] = {
     "bulk": bulk.measure,
     "rows": rows.measure,
     "databases": databases.measure,
+    "brokers": brokers.measure,
     "beside": beside.measure,
     "links": links.measure,
     "forward": forward.measure,

@@ -196,6 +196,15 @@ class Receiving(JmsCase):
         self.successResultOf(answering.leave())
         self.assertEqual(self.waiting(), [])
 
+    def test_one_who_settles_before_the_answers_end_is_no_fault(self) -> None:
+        self.publish("x")
+        answering = Answering(self.successResultOf(self.start("POST", "queues/orders/receive")))
+        document = json.loads(self.successResultOf(answering.next()))
+        self.settle(document["receipt"])
+        self.failureResultOf(answering.next(), StopAsyncIteration)
+        self.successResultOf(answering.leave())
+        self.assertEqual(self.waiting(), [])
+
     def test_a_caller_who_takes_too_long_to_read_gets_no_more(self) -> None:
         self.publish(*("x" * 9_000 for _ in range(10)))
         answering = Answering(

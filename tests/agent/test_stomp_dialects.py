@@ -98,6 +98,12 @@ class Dialects(SynchronousTestCase):
         self.assertEqual((text.id, text.body, text.expires), ("ID:1", "x", None))
         binary = activemq.received(Frame("MESSAGE", {"content-length": "1"}, b"x"))
         self.assertEqual(binary.body, b"x")
+        for body, expected in (
+            (b"\xc3\xa9\xc0\x80x", "é\0x"),
+            (b"\xed\xa0\xb4\xed\xb4\x9e \xf0\x9d\x84\x9e", "𝄞 𝄞"),
+            (b"\xed\xa0\xb4", b"\xed\xa0\xb4"),
+        ):
+            self.assertEqual(activemq.received(Frame("MESSAGE", {}, body)).body, expected)
         odd = activemq.received(Frame("MESSAGE", {"priority": "high", "timestamp": "-"}, b"\xff"))
         self.assertEqual((odd.body, odd.priority, odd.timestamp), (b"\xff", None, None))
         plain = rabbitmq.received(Frame("MESSAGE", {"message-id": "T_1", "a": "b"}, b"x"))

@@ -132,11 +132,17 @@ class Requests(LinkCase):
             self.assertIsNotNone(self.link.lost)
 
     def test_saying_goodbye(self) -> None:
-        gone = self.link.end()
-        self.assertEqual([frame.command for frame in self.sent()], ["DISCONNECT"])
+        gone, again = self.link.end(), self.link.end()
+        (frame,) = self.sent()
+        self.assertEqual(frame.command, "DISCONNECT")
+        self.link.dataReceived(b"MESSAGE\nsubscription:1\n\nlate\0")
+        self.assertFalse(self.transport.disconnecting)
+        self.link.dataReceived(f"RECEIPT\nreceipt-id:{frame.headers['receipt']}\n\n\0".encode())
+        self.assertTrue(self.transport.disconnecting)
         self.assertNoResult(gone)
         self.lose()
         self.successResultOf(gone)
+        self.successResultOf(again)
         self.successResultOf(self.link.end())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 

@@ -41,7 +41,7 @@ class BrokerContract(TestCase):
     selectors: ClassVar[bool] = True
     browsing: ClassVar[bool] = True
     browsing_marks: ClassVar[bool] = False
-    """What was browsed is marked as redelivered afterwards."""
+    """What was browsed, or is about to be delivered, counts as delivered already."""
     topics: ClassVar[bool] = True
     """Topics with durable subscriptions."""
     durable_batches: ClassVar[bool] = False
@@ -396,7 +396,7 @@ class BrokerContract(TestCase):
         again = await self.batch(broker, queue)
         self.assertEqual((again.messages[0].id, again.messages[0].body), (first.id, "again"))
         self.assertTrue(again.messages[0].redelivered)
-        self.assertIn(again.messages[0].deliveries, (None, 2))
+        self.assertIn(again.messages[0].deliveries, (None, 3 if self.browsing_marks else 2))
         await again.acknowledge()
         await self.nothing(broker, queue)
 

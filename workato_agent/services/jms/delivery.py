@@ -23,18 +23,17 @@ _ENDS_BEFORE: Final = 1.0
 EMPTY: Final = b'{"receipt":null,"messages":[]}'
 
 
-def pieces(receipt: Receipt) -> Iterator[bytes]:
-    """The document of a batch, in pieces."""
+def pieces(receipt: Receipt, tail: bytes = b"") -> Iterator[tuple[bytes, bool]]:
+    """The document of a batch in pieces, each with whether it is the last."""
     held = bytearray(b'{"receipt":' + encoded(receipt.id) + b',"messages":[')
     for number, message in enumerate(receipt.batch.messages):
         if number:
             held += b","
         held += encoded(incoming(message))
         if len(held) >= _PIECE:
-            yield bytes(held)
+            yield bytes(held), False
             held.clear()
-    held += b"]}"
-    yield bytes(held)
+    yield bytes(held) + b"]}" + tail, True
 
 
 @define(eq=False)
@@ -43,7 +42,8 @@ class BatchBody:
 
     _receipts: Receipts
     _receipt: Receipt
-    _pieces: Iterator[bytes] = field(init=False)
+    _pieces: Iterator[tuple[bytes, bool]] = field(init=False)
+    _last: bool = field(default=False, init=False)
     _done: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -53,14 +53,15 @@ class BatchBody:
         return self
 
     async def __anext__(self) -> bytes:
-        if not self._done and not self._receipts.is_open(self._receipt):
-            self._done = True
-            raise _too_slow()
-        piece = next(self._pieces, None)
-        if piece is None:
+        if self._last:
+            # A quick caller may have settled it already.
             self._done = True
             self._receipts.restart(self._receipt)
             raise StopAsyncIteration
+        if not self._receipts.is_open(self._receipt):
+            self._done = True
+            raise _too_slow()
+        piece, self._last = next(self._pieces)
         return piece
 
     async def aclose(self) -> None:
@@ -88,7 +89,7 @@ class Subscription:
     _wanted: SubscribeDocument
     _room: Room
     _out: set[Receipt] = field(factory=set, init=False)
-    _line: Iterator[bytes] | None = field(default=None, init=False)
+    _line: Iterator[tuple[bytes, bool]] | None = field(default=None, init=False)
     _current: Receipt | None = field(default=None, init=False)
     _said: float = field(default=0.0, init=False)
     _begun: bool = field(default=False, init=False)
@@ -128,21 +129,17 @@ class Subscription:
             # Whoever is on the way sees at once that the stream stands.
             self._begun = True
             return self._alive()
-        if self._line is not None:
-            piece = self._piece()
-            if piece is not None:
-                return piece
+        if self._line is not None and self._current is not None:
+            return self._piece(self._line, self._current)
         batch = await self._batch()
         if batch is None:
             if self._clock.seconds() < self._ends:
                 return self._alive()
             self._over = True
             return b'{"receipt":null,"messages":[],"end":true}\n'
-        self._keep(batch)
-        piece = self._piece()
-        return piece if piece is not None else self._alive()
+        return self._piece(*self._keep(batch))
 
-    def _keep(self, batch: Batch) -> None:
+    def _keep(self, batch: Batch) -> tuple[Iterator[tuple[bytes, bool]], Receipt]:
         room, self._room = self._room, Room(self._receipts, held=False)
 
         def settled() -> None:
@@ -152,21 +149,20 @@ class Subscription:
 
         receipt = self._receipts.open(self._request.caller, batch, room, settled)
         self._out.add(receipt)
-        self._current, self._line = receipt, pieces(receipt)
+        self._current, self._line = receipt, pieces(receipt, b"\n")
         usage = self._request.usage
         usage.rows = (usage.rows or 0) + receipt.count
+        return self._line, receipt
 
-    def _piece(self) -> bytes | None:
-        """The next piece of the line; None behind its end."""
-        receipt = self._current
-        if receipt is not None and not self._receipts.is_open(receipt):
+    def _piece(self, line: Iterator[tuple[bytes, bool]], receipt: Receipt) -> bytes:
+        """The next piece of the line."""
+        if not self._receipts.is_open(receipt):
             raise _too_slow()
-        piece = None if self._line is None else next(self._line, None)
+        piece, last = next(line)
         self._said = self._clock.seconds()
-        if piece is None and receipt is not None:
+        if last:
             self._line = self._current = None
             self._receipts.restart(receipt)
-            return b"\n"
         return piece
 
     def _alive(self) -> bytes:
@@ -176,11 +172,12 @@ class Subscription:
     async def _batch(self) -> Batch | None:
         """The next one; None when it is time for a sign of life, or for the end."""
         until = min(self._said + HEARTBEAT, self._ends)
-        while len(self._out) >= self._wanted.max_unacknowledged or not self._has_room():
+        while (held := len(self._out) >= self._wanted.max_unacknowledged) or not self._has_room():
             left = until - self._clock.seconds()
             if left <= 0:
                 return None
-            await self._settled(left)
+            # Room comes from other callers of the profile, who wake nobody here.
+            await self._settled(left if held else min(left, 1.0))
         left = max(0.0, until - self._clock.seconds())
         wanted, settings = self._wanted, self._settings
         return await self._broker.receive(self._source, wanted.max, left, settings.max_batch)
@@ -196,8 +193,7 @@ class Subscription:
     async def _settled(self, seconds: float) -> None:
         wake: Deferred[None] = Deferred()
         self._wake = wake
-        # Room may come from other callers of the profile too, who wake nobody here.
-        timer = self._clock.callLater(min(seconds, 1.0), wake.callback, None)
+        timer = self._clock.callLater(seconds, wake.callback, None)
         try:
             await wake
         finally:

@@ -164,6 +164,7 @@ class StompBroker:
     async def _dial(self, client_id: str | None = None) -> Connected:
         """A connection; none is left open behind :meth:`close`."""
         self._refuse_when_closed()
+        self._tidy_later()
         connected = await self._dialler.connect(client_id)
         try:
             self._refuse_when_closed()
@@ -204,7 +205,11 @@ class StompBroker:
             if consumer_there.link.lost is None and not consumer_there.retired:
                 return consumer_there
             del self._consumers[source]
-            self._others.add(consumer_there)
+            if consumer_there.single and not consumer_there.busy:
+                # The broker knows one holder of a client id, and has to have let go of it.
+                await consumer_there.close()
+            else:
+                self._others.add(consumer_there)
         opening = self._opening.get(source)
         if opening is None:
             opening = self._opening[source] = Shared(lambda: self._open_consumer(source))

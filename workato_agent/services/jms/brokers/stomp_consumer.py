@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from enum import Enum, auto
 from typing import Any, Final
 
 from attrs import define, field
@@ -26,6 +25,7 @@ from .stomp_dialects import Dialect
 from .stomp_dialling import lost, refusal
 from .stomp_frames import Frame
 from .stomp_link import LinkLost, Refused, StompLink
+from .stomp_slots import Receiver, Slot, State, Taken
 
 STANDING: Final = 0.5
 GROWTH: Final = 3
@@ -42,47 +42,6 @@ GATHERING: Final = 0.2
 
 class Moved(Exception):
     """This consumer takes no more callers: another has to be asked."""
-
-
-class State(Enum):
-    """Of a slot."""
-
-    OPEN = auto()
-    FILLED = auto()
-    TAKEN = auto()
-    CLOSED = auto()
-
-
-@define(eq=False)
-class Slot:
-    """A subscription with room for ``room`` messages; more than one where only one may exist."""
-
-    id: str
-    room: int
-    state: State = State.OPEN
-    frames: deque[Frame] = field(factory=deque)
-    taken: int = 0
-    since: float = 0.0
-
-
-@define(eq=False)
-class Receiver:
-    """A caller who waits or gathers.
-
-    :ivar limit: messages that it takes at most, ``demand``: for which it wants slots now.
-    """
-
-    limit: int
-    demand: int
-
-
-@define(eq=False)
-class Taken:
-    """A message that a caller has."""
-
-    slot: Slot
-    ack: str
-    message: IncomingMessage
 
 
 @define(eq=False)

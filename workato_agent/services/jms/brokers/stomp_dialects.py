@@ -117,7 +117,7 @@ class ActivemqDialect:
         expires = _number(headers.get("expires"))
         return IncomingMessage(
             id=headers.get(_ID) or headers.get("message-id", ""),
-            body=_text(frame.body) if text else frame.body,
+            body=_java_text(frame.body) if text else frame.body,
             properties=_found(headers),
             priority=_whole(headers.get("priority")),
             timestamp=_seconds(headers.get("timestamp")),
@@ -295,6 +295,19 @@ def _seconds(text: str | None) -> float | None:
 def _text(body: bytes) -> str | bytes:
     try:
         return body.decode("utf-8")
+    except UnicodeDecodeError:
+        return body
+
+
+def _java_text(body: bytes) -> str | bytes:
+    """ActiveMQ passes a Java client's text on in Java's modified UTF-8: NUL in two bytes, and
+    characters beyond 16 bits as two surrogates."""
+    found = _text(body)
+    if isinstance(found, str):
+        return found
+    try:
+        text = body.replace(b"\xc0\x80", b"\0").decode("utf-8", "surrogatepass")
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError:
         return body
 

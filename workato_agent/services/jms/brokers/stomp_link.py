@@ -17,6 +17,7 @@ from .stomp_frames import Frame, FrameError, FrameReader, encode
 _GRACE: Final = 2.5
 """Heart-beats that may be late before the connection counts as dead."""
 CLOSING: Final = 2.0
+_GOODBYE: Final = "goodbye"
 _SHOWN: Final = 500
 """Characters of a broker's own words in an error."""
 
@@ -65,6 +66,7 @@ class StompLink(Protocol):
         self._beat: IDelayedCall | None = None
         self._watch: IDelayedCall | None = None
         self._heard = 0.0
+        self._parting = False
         self._closing: IDelayedCall | None = None
         self._ended = False
 
@@ -128,15 +130,19 @@ class StompLink(Protocol):
             raise self.lost
 
     def end(self) -> Deferred[None]:
-        """Say goodbye, and end the connection. Fires when it is gone."""
+        """Say goodbye, and end the connection once the broker has let go. Fires when it is gone."""
         gone: Deferred[None] = Deferred(self._gone.remove)
         if self._ended:
             gone.callback(None)
             return gone
         self._gone.append(gone)
-        self.send("DISCONNECT", ())
-        self._lose(LinkLost("the connection was closed"))
-        self._close()
+        if self.lost is None:
+            self.transport.write(encode("DISCONNECT", [("receipt", _GOODBYE)]))
+            self._lose(LinkLost("the connection was closed"))
+            self._parting = True
+            self._closing = self._clock.callLater(CLOSING, self.transport.abortConnection)
+        elif not self._parting:
+            self._close()
         return gone
 
     def abort(self, reason: str) -> None:
@@ -156,17 +162,20 @@ class StompLink(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Twisted: bytes came in."""
         self._heard = self._clock.seconds()
-        if self.lost is not None:
+        if self.lost is not None and not self._parting:
             return
         try:
             frames = self._reader.feed(data)
         except FrameError as error:
+            self._parting = False
             self._lose(LinkLost(str(error), error))
             self.transport.abortConnection()
             return
         for frame in frames:
             if self.lost is None:
                 self._received(frame)
+            elif self._parting and frame.headers.get("receipt-id") == _GOODBYE:
+                self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Twisted: it is gone."""
