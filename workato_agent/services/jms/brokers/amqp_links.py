@@ -289,10 +289,10 @@ class Sending(AmqpLink):
         """
         try:
             for number, content in enumerate(contents):
-                self._check_size(content)
                 await self._until_sendable()
                 if self._refusal is not None:
                     break
+                self._check_size(content)
                 tag = str(number)
                 self._pending.add(tag)
                 self.link.delivery(tag)

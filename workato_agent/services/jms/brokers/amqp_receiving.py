@@ -130,7 +130,6 @@ class Receiving(AmqpLink):
         """
         self._limits = limits
         self._late = False
-        self.link.max_message_size = limits.largest + _ENVELOPE
         self._ask(limits.messages)
         try:
             if not self._reader.dialect.drains:
@@ -227,7 +226,7 @@ class Receiving(AmqpLink):
         self._heard = True
 
     def delivered(self, delivery: Any) -> None:
-        if self._unconfirmed and delivery.settled:
+        if self._unconfirmed and delivery.settled and delivery.local_state == Delivery.ACCEPTED:
             self._unconfirmed -= 1
             self._turned_down += delivery.remote_state not in (Delivery.ACCEPTED, 0)
             delivery.settle()
