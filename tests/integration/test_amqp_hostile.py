@@ -304,7 +304,7 @@ class Garbling(PeerConnection):
 
 class GarbledTests(AmqpCase):
     async def test_what_a_broker_garbles_raises_nothing_but_problems(self) -> None:
-        for _ in range(25):
+        for _ in range(10):
             peer = Peer(protocol=Garbling)
             broker = self.broker(peer.listen(), connect_timeout=0.3)
             for work in (
@@ -314,7 +314,7 @@ class GarbledTests(AmqpCase):
                 broker.test(),
             ):
                 running: Deferred[Any] = Deferred.fromCoroutine(work)
-                running.addTimeout(0.5, reactor)  # type: ignore[arg-type]
+                running.addTimeout(0.2, reactor)  # type: ignore[arg-type]
                 with contextlib.suppress(Problem, DeferredTimeout):
                     await running
             await broker.close()

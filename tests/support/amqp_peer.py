@@ -149,13 +149,23 @@ class PeerConnection(Protocol):
         self.peer.links.remove(self)
         if self.timer is not None:
             self.timer.cancel()
+        self.all_back()
+        # Parts before the whole, as proton needs it.
+        self.outgoing.clear()
+        while self.events.peek() is not None:
+            self.events.pop()
+        self.engine.unbind()
+        del self.amqp, self.events, self.engine
+        self.peer.dispatch()
+
+    def all_back(self) -> None:
+        """Every message returns to its queue."""
         for delivery in list(self.sent):
             self.back(delivery, failed=True)
-        self.peer.dispatch()
 
     def pump(self) -> None:
         """Events and output."""
-        if self.busy:
+        if self.busy or self not in self.peer.links:
             return
         self.busy = True
         due = self.engine.tick(reactor.seconds())  # type: ignore[attr-defined]

@@ -19,18 +19,6 @@ class AmqpStandardTests(contract.BrokerContract):
     type = "amqp"
     survives = False
 
-    # What is the same whatever the broker, and tried on RabbitMQ.
-    test_large_message = None
-    test_publishing_side_by_side = None
-    test_time_to_live = None
-    test_a_killed_broker_loses_nothing = None
-    test_nobody_listens = None
-    test_a_broker_that_says_nothing = None
-    test_something_else_listens = None
-    test_wrong_password = None
-    test_releasing_many_times_loses_nothing = None
-    test_what_is_not_settled_is_nobody_elses = None
-
     def setUp(self) -> None:
         self.peer = Peer()
         self.port = self.peer.listen()

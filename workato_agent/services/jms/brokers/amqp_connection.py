@@ -226,7 +226,7 @@ class AmqpConnection(ByteProtocol):
 
     def pump(self) -> None:
         """Tell events and send what there is to send."""
-        if self._pumping:
+        if self._pumping or self.gone is not None:
             return
         self._pumping = True
         try:
@@ -370,9 +370,17 @@ class AmqpConnection(ByteProtocol):
 
     def _end(self, problem: Problem, reason: Failure) -> None:
         self.gone = problem
-        sessions, self._sessions = self._sessions, {}
-        for owner in sessions.values():
+        owners = list(self._sessions.values())
+        self._sessions.clear()
+        self._kept.clear()
+        while self._collector.peek() is not None:
+            self._collector.pop()
+        for owner in owners:
             owner.lost(problem)
+        self.senders.clear()
+        self._engine.unbind()
+        # The parts have been let go before (SessionUser).
+        del self.proton, self._collector, self._engine
         if not self.opened.called:
             unknown = ConnectionLost(reason.value)
             self.opened.errback(Failure(unknown if self._stopping is None else problem))

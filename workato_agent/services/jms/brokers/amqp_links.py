@@ -48,14 +48,14 @@ class SessionUser:
     async def until(self, ready: Callable[[], object], seconds: float | None = None) -> bool:
         """Wait; whether it came to that within so many seconds. Raises the link's failure."""
         end = None if seconds is None else self.clock.seconds() + seconds
-        while not ready():
-            if self.failure is not None:
-                raise self.failure
+        while self.failure is None:
+            if ready():
+                return True
             left = None if end is None else end - self.clock.seconds()
             if left is not None and left <= 0:
                 return False
             await self._change(left)
-        return True
+        raise self.failure
 
     async def _change(self, seconds: float | None) -> None:
         changed: Deferred[None] = Deferred()
@@ -77,8 +77,17 @@ class SessionUser:
 
     def lost(self, problem: Problem) -> None:
         """The connection is gone."""
-        self._over = True
+        self._let_go()
         self.fail(problem)
+
+    def _let_go(self) -> None:
+        """It is over. What is proton's goes now, and its parts before the whole.
+
+        Proton frees a session with its links, and reads a link again afterwards, when the last
+        reference to it is let go later than that to its session; and so with links and deliveries.
+        """
+        self._over = True
+        self.session = None
 
     def fail(self, problem: Problem) -> None:
         """It can't be used any more; the first reason counts."""
@@ -105,6 +114,7 @@ class SessionCheck(SessionUser):
         made.session = connection.session(made)
         if made.session.state & Endpoint.REMOTE_ACTIVE:
             connection.keep(made.session)
+            made._let_go()
             return
         connection.pump()
         if not await made.until(lambda: made._begun, patience):
@@ -115,11 +125,13 @@ class SessionCheck(SessionUser):
         if event.type == Event.SESSION_REMOTE_OPEN:
             self._begun = True
             self.connection.keep(self.session)
+            self._let_go()
         elif event.type == Event.SESSION_REMOTE_CLOSE:
             condition = Condition.of(self.session.remote_condition)
             self.connection.forget(self.session)
             self.session.close()
             self.session.free()
+            self._let_go()
             self.fail(condition_problem(self.where, condition, f"refused {self.what}"))
         self.wake()
 
@@ -169,9 +181,11 @@ class AmqpLink(SessionUser):
         """How it is ended, by the kind of link."""
         raise NotImplementedError
 
-    async def left(self) -> bool:
-        """After :meth:`leave`: wait until the broker has heard of it; whether it has."""
-        return await self.until(lambda: self._over, _GOODBYE)
+    async def left(self) -> None:
+        """After :meth:`leave`: wait until the broker has heard of it, or for a while."""
+        end = self.clock.seconds() + _GOODBYE
+        while not self._over and (left := end - self.clock.seconds()) > 0:
+            await self._change(left)
 
     # What the connection calls (a ``Channel``).
 
@@ -214,7 +228,8 @@ class AmqpLink(SessionUser):
         self.detached = True
         if not self._detaching:
             self._refused(Condition.of(self.link.remote_condition))
-        self.link.close()
+        if not self._over:
+            self.link.close()
 
     def _refused(self, condition: Condition | None) -> None:
         verb = "ended the link to" if self.attached else "refused"
@@ -223,11 +238,16 @@ class AmqpLink(SessionUser):
 
     def _free(self) -> None:
         """Proton keeps sessions until they are freed."""
-        self._over = True
         self.connection.forget(self.session)
         self.session.close()
         self.link.free()
         self.session.free()
+        self._let_go()
+        self.fail(Problem("target_unreachable", f"{self.where}: the link has been closed"))
+
+    def _let_go(self) -> None:
+        self.link = None
+        super()._let_go()
 
 
 @define(eq=False)
@@ -269,17 +289,18 @@ class Sending(AmqpLink):
         """
         try:
             for number, content in enumerate(contents):
-                self._check_size(content)
                 await self._until_sendable()
                 if self._refusal is not None:
                     break
+                self._check_size(content)
                 tag = str(number)
                 self._pending.add(tag)
                 self.link.delivery(tag)
                 self.link.stream(content)
                 self.link.advance()
                 self.connection.pump()
-            await self.until(lambda: not self._pending)
+            if self._pending:
+                await self.until(lambda: not self._pending)
             if self._refusal is not None:
                 raise self._refusal
         except Problem as problem:
@@ -311,9 +332,10 @@ class Sending(AmqpLink):
     def happened(self, event: Event) -> None:
         super().happened(event)
         if self.detached and self._detaching and not self._over:
-            self._over = True
             self.link.free()
             self.connection.keep(self.session)
+            self._let_go()
+            self.fail(Problem("target_unreachable", f"{self.where}: the link has been closed"))
 
     def agreed(self) -> bool:
         return bool(self.link.remote_target.type != Terminus.UNSPECIFIED)

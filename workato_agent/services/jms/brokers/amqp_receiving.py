@@ -74,6 +74,8 @@ class Receiving(AmqpLink):
     _limits: Limits = field(init=False, default=Limits(0, 0, 0))
     _late: bool = field(init=False, default=True)
     _part: bytearray = field(init=False, factory=bytearray)
+    _unconfirmed: int = field(init=False, default=0)
+    _turned_down: int = field(init=False, default=0)
     _too_large: Problem | None = field(init=False, default=None)
     _heard: bool = field(init=False, default=False)
 
@@ -128,7 +130,6 @@ class Receiving(AmqpLink):
         """
         self._limits = limits
         self._late = False
-        self.link.max_message_size = limits.largest + _ENVELOPE
         self._ask(limits.messages)
         try:
             if not self._reader.dialect.drains:
@@ -154,16 +155,15 @@ class Receiving(AmqpLink):
                 hint="receive them again",
             )
         confirms = self._reader.dialect.confirms
-        for delivery, _ in self._taken:
-            delivery.update(Delivery.ACCEPTED)
-            if not confirms:
-                delivery.settle()
+        count = len(self._taken)
+        self._accept_all(confirms=confirms)
         self.connection.pump()
         try:
             if confirms:
-                await self.until(lambda: all(each.settled for each, _ in self._taken))
-                self._check_accepted()
+                await self.until(lambda: not self._unconfirmed)
                 self.leave()
+                if self._turned_down:
+                    raise self._too_late(count)
             else:
                 # Its answer means that all before it has been done.
                 self.detach()
@@ -189,6 +189,7 @@ class Receiving(AmqpLink):
                 else:
                     delivery.update(Delivery.RELEASED)
                 delivery.settle()
+            self._taken.clear()
             self.connection.pump()
         self.leave()
 
@@ -198,6 +199,7 @@ class Receiving(AmqpLink):
         if self.failure is None and not self.leaving:
             for delivery, _ in self._taken:
                 self._release(delivery)
+            self._taken.clear()
             self.connection.pump()
         self.leave()
 
@@ -224,6 +226,11 @@ class Receiving(AmqpLink):
         self._heard = True
 
     def delivered(self, delivery: Any) -> None:
+        if self._unconfirmed and delivery.settled and delivery.local_state == Delivery.ACCEPTED:
+            self._unconfirmed -= 1
+            self._turned_down += delivery.remote_state not in (Delivery.ACCEPTED, 0)
+            delivery.settle()
+            return
         while (current := self.link.current) is not None and current.readable:
             content = self.link.recv(current.pending) if current.pending else None
             if content and len(self._part) <= self._limits.largest + _ENVELOPE:
@@ -292,6 +299,10 @@ class Receiving(AmqpLink):
             or self._too_large is not None
         )
 
+    def _let_go(self) -> None:
+        self._taken.clear()
+        super()._let_go()
+
     def _ask(self, credit: int) -> None:
         self._heard = False
         self.link.flow(credit)
@@ -319,17 +330,22 @@ class Receiving(AmqpLink):
             count = len(self._taken)
             await self.until(lambda: len(self._taken) > count or self._full(), _QUIET)  # noqa: B023
 
-    def _check_accepted(self) -> None:
-        kept = [each for each, _ in self._taken if each.remote_state in (Delivery.ACCEPTED, 0)]
+    def _accept_all(self, *, confirms: bool) -> None:
         for delivery, _ in self._taken:
-            delivery.settle()
-        if len(kept) < len(self._taken):
-            raise Problem(
-                "conflict",
-                f"{self.where}: the broker had taken {len(self._taken) - len(kept)} of"
-                f" {len(self._taken)} messages back before they were acknowledged",
-                hint="they will be delivered again; settle within the broker's own lock time",
-            )
+            delivery.update(Delivery.ACCEPTED)
+            if confirms and not delivery.settled:
+                self._unconfirmed += 1
+            else:
+                delivery.settle()
+        self._taken.clear()
+
+    def _too_late(self, count: int) -> Problem:
+        return Problem(
+            "conflict",
+            f"{self.where}: the broker had taken {self._turned_down} of {count} messages back"
+            " before they were acknowledged",
+            hint="they will be delivered again; settle within the broker's own lock time",
+        )
 
 
 @define(eq=False)
@@ -355,9 +371,6 @@ class AmqpBatch:
         self._receiving.give_back()
         try:
             await self._receiving.left()
-        except Problem:
-            # The connection is lost: the broker has them back by that.
-            return
         finally:
             self._settled()
 
