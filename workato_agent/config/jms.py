@@ -186,7 +186,7 @@ class ActivemqProfile(_Login):
 
     :ivar client_id: what the JMS client ids of durable subscriptions begin with.
     :ivar heartbeat: seconds between signs of life, both ways; STOMP only.
-    :ivar virtual_host: STOMP's ``host``; left out it is the broker's name in the URL.
+    :ivar virtual_host: STOMP's ``host``, which RabbitMQ looks at; left out it is ``/``.
     """
 
     provider: Literal["activemq", "stomp"]
