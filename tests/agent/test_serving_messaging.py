@@ -88,6 +88,12 @@ class Serving(SynchronousTestCase):
         self.assertNotIn("s3cret", repr(settings))
         self.assertNotIn("PRIVATE KEY", repr(settings))
 
+    def test_a_login_that_stomp_can_not_send_is_a_fault_of_the_config(self) -> None:
+        keys = {"provider": "stomp", "url": "stomp://broker", "username": "u"}
+        error = self.assertRaises(ProfileUnusable, self.service, password="s3\ncret", **keys)
+        self.assertIn("password: holds a line end", str(error))
+        self.assertNotIn("cret", str(error))
+
     def test_an_authority_that_is_none_is_a_fault_of_the_config(self) -> None:
         (self.folder / "no.crt").write_text("no certificate")
         for provider, url in (("stomp", "stomp+ssl://broker"), ("amqp", "amqps://broker")):

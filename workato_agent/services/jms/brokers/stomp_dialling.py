@@ -44,7 +44,10 @@ class StompDialler:
 
     @classmethod
     def of(cls, reactor: Any, settings: StompSettings) -> StompDialler:
-        """Raises ValueError for TLS settings that can't be used."""
+        """Raises ValueError for TLS settings that can't be used, and for what no login can say."""
+        for name in ("username", "password", "virtual_host"):
+            if re.search(r"[\r\n\0]", getattr(settings, name) or ""):
+                raise ValueError(f"{name}: holds a line end or NUL, which STOMP can't send")
         tls, timeout = settings.tls, settings.connect_timeout
         return cls(reactor, settings, Dialler.of(reactor, settings.addresses, tls, timeout))
 
