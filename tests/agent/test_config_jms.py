@@ -213,6 +213,14 @@ class JmsConfig(SynchronousTestCase):
         told = self.fault(provider="activemq", url="stomp+ssl://x", ca="nothing.crt")
         self.assertIn("no such file", told)
 
+    def test_a_reload_sees_other_authorities_in_the_file_of_the_same_name(self) -> None:
+        write_certificates(self.folder, "agent")
+        keys = {"provider": "amqp", "url": "amqps://x", "ca": "ca.crt"}
+        before, same = self.profile(**keys), self.profile(**keys)
+        self.assertEqual(before, same)
+        write_certificates(self.folder, "agent")
+        self.assertNotEqual(before, self.profile(**keys))
+
     def test_policy(self) -> None:
         found = self.profile(
             provider="activemq",

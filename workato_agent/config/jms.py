@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -12,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    PrivateAttr,
     field_validator,
     model_validator,
 )
@@ -115,6 +117,8 @@ class TlsOptions(JmsProfile):
     trust_all: bool = Field(False, alias="trustAll")
     verify_host: bool = Field(True, alias="verifyHost")
     certificate: CertificateAuth | None = None
+    # A reload sees by it that the file of the same name holds other authorities.
+    _trusted: bytes = PrivateAttr(b"")
 
     @field_validator("ca")
     @classmethod
@@ -122,6 +126,15 @@ class TlsOptions(JmsProfile):
         if value is not None and not value.is_file():
             refuse("there is no such file", "expected a CA's certificate in PEM form")
         return value
+
+    @model_validator(mode="after")
+    def _look_at_ca(self) -> TlsOptions:
+        if self.ca is not None:
+            try:
+                self._trusted = sha256(self.ca.read_bytes()).digest()
+            except OSError as error:
+                refuse(f"can't be read: {error.strerror}", at="ca")
+        return self
 
     @property
     def encrypted(self) -> bool:
