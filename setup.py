@@ -38,6 +38,7 @@ EXTRAS = {
     "arrow": ["pyarrow>=20"],
     "aws": ["botocore>=1.35"],
     "jdbc": ["jpype1>=1.6"],
+    "kafka": ["confluent-kafka>=2.6"],
     "ldap": ["ldaptor>=21.2"],
     "ntlm": ["pyspnego>=0.11"],
     "oracle": ["oracledb>=3.1"],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from demo.processes import ProgramError, clean_up_on_sigterm
 
-from . import agent, beside, bulk, calls, databases, forward, links, memory, rows
+from . import agent, beside, bulk, calls, databases, forward, kafka, links, memory, rows
 from .results import Result, save, table
 from .site import Site
 
@@ -19,6 +19,7 @@ FAMILIES: dict[str, Callable[[Site], list[Result]]] = {
     "bulk": bulk.measure,
     "rows": rows.measure,
     "databases": databases.measure,
+    "kafka": kafka.measure,
     "beside": beside.measure,
     "links": links.measure,
     "forward": forward.measure,

@@ -30,6 +30,7 @@ VALID = (
     "server: {classpath: [a.jar, 'lib/*.jar']}",
     "files: {a: {base: ., policy: {operations: [read], windows: [Mon-Fri], max_bytes: 1MiB}}}",
     "http: {trustAll: true, a: {base_url: http://a, methods: [GET], paths: [/a/**]}}",
+    "kafka: {a: {url: 'kafka://b', acks: all, client.id: {env: P}, ack_timeout: 5m}}",
     "http: {a: {base_url: http://a, auth: {basic: {username: u, password: {env: P}}}}}",
     "ldap: {a: {url: 'ldaps://a,ldaps://b', userDN: cn=x, password: {env: P}, base: dc=x}}",
     "ldap: {a: {url: ldap://a, startTls: true, ssl: {trustAll: true}, policy: {bases: [ou=p]}}}",

@@ -10,6 +10,7 @@ from .extensions import ExtensionProfile
 from .fields import Model
 from .files import FilesProfile
 from .http import HttpProfile
+from .kafka import KafkaProfile
 from .ldap import LdapProfile
 from .ntlm import NtlmProfile
 from .options import (
@@ -50,11 +51,11 @@ PROFILES: Final[Mapping[str, type[ProfileConfig]]] = {
     "command_line_scripts": ScriptsProfile,
     "tcp": TcpProfile,
     "extensions": ExtensionProfile,
+    "kafka": KafkaProfile,
 }
 
 NOT_SERVED: Final = (
     "jms",
-    "kafka",
     "sap",
     "saprfc",
 )
