@@ -41,6 +41,7 @@ EXTRAS = {
     "aws": ["botocore>=1.35"],
     "jdbc": ["jpype1>=1.6"],
     "jms": ["jpype1>=1.6"],
+    "kafka": ["confluent-kafka>=2.6"],
     "ldap": ["ldaptor>=21.2"],
     "ntlm": ["pyspnego>=0.11"],
     "oracle": ["oracledb>=3.1"],

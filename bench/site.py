@@ -102,12 +102,27 @@ class Site:
             self._ours = self.deploy("ours")
         return self._ours
 
-    def deploy(self, name: str, tunnel: int | None = None, relay: int | None = None) -> Deployment:
+    @property
+    def running(self) -> list[Background]:
+        """What is stopped at the end."""
+        return self._running
+
+    def deploy(
+        self,
+        name: str,
+        tunnel: int | None = None,
+        relay: int | None = None,
+        sections: str | None = None,
+    ) -> Deployment:
         """A new gateway and agent, connected; through a relay where its port is given."""
         folder = self.folder / name
         folder.mkdir()
         deployment = Deployment(
-            folder, GROUP, self._sections(), public_port=relay, tunnel_port=tunnel or free_port()
+            folder,
+            GROUP,
+            self._sections() if sections is None else sections,
+            public_port=relay,
+            tunnel_port=tunnel or free_port(),
         )
         self._deployments.append(deployment)
         deployment.start()

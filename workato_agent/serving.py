@@ -18,6 +18,7 @@ from .config.extensions import ExtensionProfile
 from .config.files import FilesProfile
 from .config.http import HttpAuth, HttpProfile
 from .config.jms import ActivemqProfile, AmqpProfile, CustomProfile, JmsProfile, SqsProfile
+from .config.kafka import KafkaProfile
 from .config.ldap import LdapProfile
 from .config.ntlm import NtlmProfile
 from .config.profiles import ProfileConfig
@@ -42,6 +43,7 @@ from .services.tcp.service import OPERATIONS as TCP_OPERATIONS
 from .services.tcp.service import TcpService
 from .services.tcp.settings import TcpSettings
 from .serving_databases import DatabaseContext, database_service
+from .serving_kafka import kafka_service
 from .serving_ldap import ldap_service
 from .system import ON_WINDOWS
 
@@ -174,6 +176,11 @@ def _client_certificate(auth: HttpAuth | None) -> ClientCertificate | None:
     return ClientCertificate(_read(shown.cert), _read(shown.key), password)
 
 
+def _kafka(parts: ProfileParts, name: str, profile: KafkaProfile) -> ProfileService:
+    agent = parts.databases.agent
+    return kafka_service(parts.reactor, agent, name, profile, parts.thread_pool)
+
+
 def _scripts(parts: ProfileParts, name: str, profile: ScriptsProfile) -> ProfileService:
     environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(profile.directory)}
     settings = ScriptsSettings(
@@ -285,6 +292,7 @@ _BUILDERS: Final[
     ExtensionProfile: _extension,
     FilesProfile: _files,
     HttpProfile: _http,
+    KafkaProfile: _kafka,
     LdapProfile: _ldap,
     NtlmProfile: _ntlm,
     ScriptsProfile: _scripts,

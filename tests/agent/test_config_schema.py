@@ -30,6 +30,7 @@ VALID = (
     "server: {classpath: [a.jar, 'lib/*.jar']}",
     "files: {a: {base: ., policy: {operations: [read], windows: [Mon-Fri], max_bytes: 1MiB}}}",
     "http: {trustAll: true, a: {base_url: http://a, methods: [GET], paths: [/a/**]}}",
+    "kafka: {a: {url: 'kafka://b', acks: all, client.id: {env: P}, ack_timeout: 5m}}",
     "http: {a: {base_url: http://a, auth: {basic: {username: u, password: {env: P}}}}}",
     "jms: {a: {provider: activemq, url: 'tcp://a:61616', username: u, password: {env: P}}}",
     "jms: {a: {provider: sqs, region: eu-west-1, accessKey: a, secretKey: {env: P}}}",

@@ -11,6 +11,7 @@ from .fields import Model
 from .files import FilesProfile
 from .http import HttpProfile
 from .jms import AnyJms
+from .kafka import KafkaProfile
 from .ldap import LdapProfile
 from .ntlm import NtlmProfile
 from .options import (
@@ -52,10 +53,10 @@ PROFILES: Final[Mapping[str, type[ProfileConfig]]] = {
     "tcp": TcpProfile,
     "jms": AnyJms,
     "extensions": ExtensionProfile,
+    "kafka": KafkaProfile,
 }
 
 NOT_SERVED: Final = (
-    "kafka",
     "sap",
     "saprfc",
 )
