@@ -35,9 +35,12 @@ AGENT = [
 ]
 # What not every agent needs, by the name of what needs it.
 EXTRAS = {
+    # Built from source: needs a C compiler and Python's headers.
+    "amqp": ["python-qpid-proton>=0.40"],
     "arrow": ["pyarrow>=20"],
     "aws": ["botocore>=1.35"],
     "jdbc": ["jpype1>=1.6"],
+    "jms": ["jpype1>=1.6"],
     "kafka": ["confluent-kafka>=2.6"],
     "ldap": ["ldaptor>=21.2"],
     "ntlm": ["pyspnego>=0.11"],

@@ -17,6 +17,11 @@ venv)
     python=${PYTHON:-python3}
     command -v "$python" >/dev/null || missing+=(python3)
     "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    # python-qpid-proton is compiled.
+    needed gcc /usr/bin/cc
+    needed libc6-dev /usr/include/stdio.h
+    header='import pathlib, sysconfig; print(pathlib.Path(sysconfig.get_path("include"), "Python.h"))'
+    needed python3-dev "$("$python" -c "$header" 2>/dev/null || echo none)"
     ;;
 test)
     needed postgresql /usr/lib/postgresql/*/bin/initdb
@@ -31,6 +36,9 @@ test)
     needed libpostgresql-jdbc-java /usr/share/java/postgresql.jar
     needed libmariadb-java /usr/share/java/mariadb-java-client.jar
     needed libh2-java /usr/share/java/h2.jar
+    needed activemq /usr/share/activemq/bin/activemq.jar
+    needed libactivemq-java /usr/share/java/activemq-client.jar
+    needed rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server
     needed slapd /usr/sbin/slapd
     needed samba /usr/sbin/samba
     needed samba-ad-provision /usr/share/samba/setup/provision.ldif
@@ -47,6 +55,9 @@ test)
 bench)
     needed postgresql /usr/lib/postgresql/*/bin/initdb
     needed mariadb-server /usr/sbin/mariadbd
+    needed default-jre-headless /usr/bin/java
+    needed activemq /usr/share/activemq/bin/activemq.jar
+    needed libactivemq-java /usr/share/java/activemq-client.jar
     needed nginx /usr/sbin/nginx
     needed openssh-server /usr/sbin/sshd
     needed openssh-client /usr/bin/ssh
@@ -88,6 +99,8 @@ if [ -d /run/systemd/system ]; then
         openssh-server) systemctl disable --quiet ssh.service ;;
         postgresql) systemctl disable --quiet postgresql.service ;;
         mariadb-server) systemctl disable --quiet mariadb.service ;;
+        activemq) systemctl disable --quiet activemq.service ;;
+        rabbitmq-server) systemctl disable --quiet rabbitmq-server.service epmd.socket ;;
         slapd) systemctl disable --quiet slapd.service ;;
         samba) systemctl disable --quiet smbd.service nmbd.service samba-ad-dc.service ;;
         prometheus) systemctl disable --quiet prometheus.service ;;

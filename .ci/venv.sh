@@ -14,7 +14,8 @@ if ! "$folder/bin/python" -c 'import pip' 2>/dev/null; then
 fi
 # The last: what setuptools says of editable installs is known and no concern of the reader.
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONWARNINGS=ignore
-"$folder/bin/pip" install --quiet --root-user-action=ignore --upgrade 'setuptools>=75' wheel
+"$folder/bin/pip" install --quiet --root-user-action=ignore --upgrade 'setuptools>=75' wheel \
+    cffi # which python-qpid-proton is built with
 "$folder/bin/pip" install --quiet --root-user-action=ignore --no-build-isolation --editable '.[test]'
 # twistd looks for twisted/plugins along sys.path, which an editable install (an import hook) leaves
 # as it is. With this folder on it the plugins are found from anywhere, not only from here.

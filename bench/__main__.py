@@ -10,7 +10,20 @@ from pathlib import Path
 
 from demo.processes import ProgramError, clean_up_on_sigterm
 
-from . import agent, beside, bulk, calls, databases, forward, kafka, links, memory, rows
+from . import (
+    agent,
+    beside,
+    brokers,
+    bulk,
+    calls,
+    databases,
+    forward,
+    kafka,
+    links,
+    memory,
+    messaging,
+    rows,
+)
 from .results import Result, save, table
 from .site import Site
 
@@ -19,12 +32,14 @@ FAMILIES: dict[str, Callable[[Site], list[Result]]] = {
     "bulk": bulk.measure,
     "rows": rows.measure,
     "databases": databases.measure,
+    "brokers": brokers.measure,
     "kafka": kafka.measure,
     "beside": beside.measure,
     "links": links.measure,
     "forward": forward.measure,
     "memory": memory.measure,
     "agent": agent.measure,
+    "messaging": messaging.measure,
 }
 
 

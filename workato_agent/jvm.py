@@ -23,7 +23,7 @@ from workato_tunnel.problems import Problem
 DEFAULT_HEAP: Final = 512
 """MiB."""
 START_SECONDS: Final = 30.0
-_EXTRA: Final = "pip install 'workato-agent[jdbc]'"
+_EXTRA: Final = "pip install 'workato-agent[jdbc]' or 'workato-agent[jms]', which are the same"
 _RUNTIME: Final = "default-jre-headless"
 _OLDEST: Final = 11
 
@@ -39,12 +39,14 @@ def expand(entries: Sequence[Path]) -> list[Path]:
         text = str(entry)
         if entry.is_dir():
             found[entry.absolute()] = None
-            found.update(dict.fromkeys(sorted(each.absolute() for each in entry.glob("*.jar"))))
+            jars = sorted(each.absolute() for each in entry.glob("*.jar"))
+            found.update(dict.fromkeys(each for each in jars if each.exists()))
         elif entry.exists():
             found[entry.absolute()] = None
         elif glob.has_magic(text):
             matches = sorted(Path(each).absolute() for each in glob.glob(text))  # noqa: PTH207 - absolute patterns
-            found.update(dict.fromkeys(each for each in matches if each.suffix == ".jar"))
+            jars = [each for each in matches if each.suffix == ".jar"]
+            found.update(dict.fromkeys(each for each in jars if each.exists()))
     return list(found)
 
 

@@ -17,6 +17,7 @@ from .config.database import ADAPTERS, DatabaseProfile
 from .config.extensions import ExtensionProfile
 from .config.files import FilesProfile
 from .config.http import HttpAuth, HttpProfile
+from .config.jms import ActivemqProfile, AmqpProfile, CustomProfile, JmsProfile, SqsProfile
 from .config.kafka import KafkaProfile
 from .config.ldap import LdapProfile
 from .config.ntlm import NtlmProfile
@@ -234,6 +235,19 @@ def _extension(parts: ProfileParts, name: str, profile: ExtensionProfile) -> Pro
     return ExtensionService(parts.reactor, settings, ("test", *allowed))
 
 
+def _jms(parts: ProfileParts, name: str, profile: JmsProfile) -> ProfileService:
+    # Not every agent has brokers.
+    from .serving_messaging import MessagingContext, messaging_service  # noqa: PLC0415
+
+    context = MessagingContext(
+        parts.reactor,
+        parts.databases.agent,
+        parts.databases.classpath,
+        partial(parts.thread_pool, f"jms.{name}"),
+    )
+    return messaging_service(context, profile)
+
+
 def _script(script: ScriptOptions) -> Script:
     return Script(
         script.name,
@@ -274,6 +288,7 @@ _BUILDERS: Final[
     Mapping[type[ProfileConfig], Callable[[ProfileParts, str, Any], ProfileService]]
 ] = {
     **dict.fromkeys(ADAPTERS.values(), _database),
+    **dict.fromkeys((ActivemqProfile, AmqpProfile, CustomProfile, SqsProfile), _jms),
     ExtensionProfile: _extension,
     FilesProfile: _files,
     HttpProfile: _http,

@@ -76,7 +76,7 @@ class Check(SynchronousTestCase):
         self.assertRegex(outcome.out, r"config.yml: valid, 0 profiles, hash [0-9a-f]{16}\n$")
 
     def test_every_fault_is_a_line_on_stderr(self) -> None:
-        self.config.write_text("jms:\nsap:\n")
+        self.config.write_text("sap:\nsaprfc:\n")
         outcome = run_here("check", "--no-connect", "--config", self.config)
         self.assertEqual((outcome.status, outcome.out), (1, ""))
         self.assertEqual(len(outcome.err.splitlines()), 2)

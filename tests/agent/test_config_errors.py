@@ -80,10 +80,10 @@ class Places(ConfigTestCase):
 
 class Sections(ConfigTestCase):
     def test_sections_without_a_service_are_refused_by_name_all_at_once(self) -> None:
-        error = self.faults("jms: {}\nsap: {}")
+        error = self.faults("sap: {}\nsaprfc: {}")
         self.assertEqual(
             [problem.message for problem in error.problems],
-            [f"section '{name}' is not served by this version" for name in ("jms", "sap")],
+            [f"section '{name}' is not served by this version" for name in ("sap", "saprfc")],
         )
 
     def test_rules_that_nobody_would_enforce_are_refused(self) -> None:

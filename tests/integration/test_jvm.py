@@ -185,6 +185,7 @@ class Loaders(JvmCase):
         folder = folder_for(self)
         for name in ("a.jar", "b.jar", "c.txt"):
             (folder / name).touch()
+        (folder / "gone.jar").symlink_to(folder / "nowhere.jar")
         jars = [folder / "a.jar", folder / "b.jar"]
         self.assertEqual(expand([folder / "a.jar"]), jars[:1])
         self.assertEqual(expand([folder]), [folder, *jars])

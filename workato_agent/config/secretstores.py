@@ -16,6 +16,7 @@ from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Requ
 
 from pydantic import Field, model_validator
 
+from .aws import LOGIN_HINTS, MISSING_LIBRARY, AwsKeys
 from .fields import ConfigPath, Model, PositiveSeconds, Text, refuse, split_url
 from .secrets import MAX_SECRET, Secret
 
@@ -104,7 +105,7 @@ class AwsSecrets:
             from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
         except ImportError:
             raise SecretStoreError(
-                "secrets of AWS need a library that is not installed", "install the extra: aws"
+                "secrets of AWS need a library that is not installed", MISSING_LIBRARY
             ) from None
         name, key = _split(path)
         try:
@@ -133,10 +134,7 @@ class AwsSecrets:
         options = self._options
         keys = {}
         if options.access_key is not None and options.secret_key is not None:
-            keys = {
-                "aws_access_key_id": options.access_key.reveal(),
-                "aws_secret_access_key": options.secret_key.reveal(),
-            }
+            keys = AwsKeys(options.access_key.reveal(), options.secret_key.reveal()).arguments()
         return Session().create_client(
             "secretsmanager",
             region_name=options.region,
@@ -154,9 +152,7 @@ class AwsSecrets:
 _AWS_HINTS: Final = {
     "ResourceNotFoundException": "check the secret's name and the region",
     "AccessDeniedException": "allow secretsmanager:GetSecretValue for it, and its key in KMS",
-    "UnrecognizedClientException": "check accessKey and secretKey",
-    "InvalidSignatureException": "check secretKey, and the machine's clock",
-    "ExpiredTokenException": "the machine's own credentials have expired",
+    **LOGIN_HINTS,
 }
 
 

@@ -10,6 +10,7 @@ from .extensions import ExtensionProfile
 from .fields import Model
 from .files import FilesProfile
 from .http import HttpProfile
+from .jms import AnyJms
 from .kafka import KafkaProfile
 from .ldap import LdapProfile
 from .ntlm import NtlmProfile
@@ -50,12 +51,12 @@ PROFILES: Final[Mapping[str, type[ProfileConfig]]] = {
     "ldap": LdapProfile,
     "command_line_scripts": ScriptsProfile,
     "tcp": TcpProfile,
+    "jms": AnyJms,
     "extensions": ExtensionProfile,
     "kafka": KafkaProfile,
 }
 
 NOT_SERVED: Final = (
-    "jms",
     "sap",
     "saprfc",
 )

@@ -135,10 +135,20 @@ class Broker(Protocol):
         """
         ...
 
-    async def receive(self, source: Source, limit: int, wait: float) -> Batch | None:
+    async def receive(
+        self, source: Source, limit: int, wait: float, max_bytes: int
+    ) -> Batch | None:
         """Up to ``limit`` messages: waits up to ``wait`` seconds for the first one, then takes what
-        is there without waiting for more. None when nothing has come. Several may run at a time,
-        and several batches of one source may be outstanding."""
+        is there without waiting for more (0.2 s at most). None when nothing has come.
+
+        Several may run at a time, and several batches of one queue may be outstanding. Of a durable
+        subscription a broker may allow one at a time: then receiving waits, within ``wait``, for
+        the one before to be settled. A durable subscription exists from the first receive on, also
+        when that has ended with None; one without a name exists while a receive waits.
+
+        :param max_bytes: no more messages are taken once their bodies have this many bytes; the
+            first one may be larger.
+        """
         ...
 
     async def browse(

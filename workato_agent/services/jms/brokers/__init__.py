@@ -1,0 +1,1 @@
+"""Ways of speaking to a message broker; each is imported when a profile needs it."""
