@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from functools import cached_property
+from typing import cast
 
 from .settings import Settings
 from .websocket import ForwardError, GatewaySocket
@@ -84,9 +85,8 @@ class LocalConnection(asyncio.Protocol):
     # -- what asyncio tells --------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.pause_reading()
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.pause_reading()
         self._forwarder.begin(self)
 
     def data_received(self, data: bytes) -> None:
