@@ -44,12 +44,14 @@ class DirectWriter:
         self._producer = producer
         self._paused = False
         self._waiting = 0
-        self._socket = _socket(transport)
         self._direct = False
+        self._socket = _socket(transport)
         if self._socket is None:
             transport.registerProducer(producer, True)
         else:
             transport.registerProducer(self, False)
+            # Asked for more at once, whatever the transport still holds from before.
+            self._direct = False
 
     def write(self, data: bytes) -> None:
         """Send, at once if possible."""
