@@ -59,13 +59,18 @@ class Forwarder:
 
 
 class LocalConnection(asyncio.Protocol):
-    """A connection to the local port. Nothing is read from it before its WebSocket is open."""
+    """A connection to the local port. Nothing is read from it before its WebSocket is open.
+
+    :ivar socket: as long as it is open.
+    :ivar over: the local side is gone.
+    """
+
+    transport: asyncio.Transport
 
     def __init__(self, forwarder: Forwarder) -> None:
         self._forwarder = forwarder
-        self._socket: GatewaySocket | None = None
-        self._lost = False
-        self._transport: asyncio.Transport
+        self.socket: GatewaySocket | None = None
+        self.over = False
 
     async def open(self) -> None:
         """Open the WebSocket and begin to move bytes."""
@@ -73,61 +78,61 @@ class LocalConnection(asyncio.Protocol):
             socket = await self._forwarder.open()
         except (ForwardError, OSError, TimeoutError) as error:
             self._forwarder.tell(str(error) or type(error).__name__)
-            self._transport.close()
+            self.transport.close()
             return
-        if self._lost:
+        if self.over:
             socket.leave()
             return
-        self._socket = socket
-        self._transport.resume_reading()
+        self.socket = socket
+        self.transport.resume_reading()
         socket.begin(self)
 
     # -- what asyncio tells --------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.pause_reading()
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.pause_reading()
         self._forwarder.begin(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._socket is not None:
-            self._socket.send(data)
+        if self.socket is not None:
+            self.socket.send(data)
 
     def eof_received(self) -> bool:
-        if self._socket is not None:
-            self._socket.send(b"")
+        if self.socket is not None:
+            self.socket.send(b"")
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
-        if self._socket is not None:
-            self._socket.leave()
-            self._socket = None
+        self.over = True
+        if self.socket is not None:
+            self.socket.leave()
+            self.socket = None
 
     def pause_writing(self) -> None:
-        if self._socket is not None:
-            self._socket.hold()
+        if self.socket is not None:
+            self.socket.hold()
 
     def resume_writing(self) -> None:
-        if self._socket is not None:
-            self._socket.go_on()
+        if self.socket is not None:
+            self.socket.go_on()
 
     # -- what the WebSocket tells --------------------------------------------------------------
 
     def received(self, data: bytes) -> None:
-        self._transport.write(data)
+        self.transport.write(data)
 
     def ended(self) -> None:
-        self._transport.write_eof()
+        self.transport.write_eof()
 
     def full(self) -> None:
-        self._transport.pause_reading()
+        self.transport.pause_reading()
 
     def ready(self) -> None:
-        self._transport.resume_reading()
+        self.transport.resume_reading()
 
     def closed(self, reason: str) -> None:
-        self._socket = None
+        self.socket = None
         if reason:
             self._forwarder.tell(f"a connection was cut: {reason}")
-        self._transport.close()
+        self.transport.close()

@@ -46,6 +46,8 @@ class LocalSide(Protocol):
 class GatewaySocket(asyncio.Protocol):
     """A WebSocket whose binary messages are the bytes of a connection."""
 
+    transport: asyncio.Transport
+
     def __init__(self, url: str, token: str) -> None:
         self._client = ClientProtocol(parse_uri(url), max_size=LARGEST)
         self._token = token
@@ -55,7 +57,7 @@ class GatewaySocket(asyncio.Protocol):
         self._messages: BinaryMessages | None = None
         self._local: LocalSide | None = None
         self._left = False
-        self._transport: asyncio.Transport
+        self._overdue: asyncio.TimerHandle | None = None
 
     # -- what its user asks --------------------------------------------------------------------
 
@@ -78,8 +80,8 @@ class GatewaySocket(asyncio.Protocol):
         except WebSocketException as error:
             raise ForwardError(f"the gateway's answer is no WebSocket: {error}") from None
         finally:
-            if self._messages is None and hasattr(self, "_transport"):
-                self._transport.abort()
+            if self._messages is None and hasattr(self, "transport"):
+                self.transport.abort()
 
     def begin(self, local: LocalSide) -> None:
         """From here on ``local`` is told."""
@@ -90,21 +92,21 @@ class GatewaySocket(asyncio.Protocol):
         if self._gone.done():
             self._tell_closed()
         else:
-            self._transport.resume_reading()
+            self.transport.resume_reading()
 
     def send(self, data: bytes) -> None:
         """Send bytes to the target."""
         messages = self._messages
         if messages is not None and messages.open:
-            self._transport.write(messages.message(data))
+            self.transport.write(messages.message(data))
 
     def hold(self) -> None:
         """Read no more for now."""
-        self._transport.pause_reading()
+        self.transport.pause_reading()
 
     def go_on(self) -> None:
         """Read again."""
-        self._transport.resume_reading()
+        self.transport.resume_reading()
 
     def leave(self) -> None:
         """Close it behind what was sent, and hear no more of it."""
@@ -114,10 +116,10 @@ class GatewaySocket(asyncio.Protocol):
         self._left = True
         if self._messages is not None:
             self._messages.close(CloseCode.NORMAL_CLOSURE)
-            self._transport.write(self._messages.answers())
+            self.transport.write(self._messages.answers())
         # A socket closed before all has been read resets, and what was sent may be lost.
-        self._transport.resume_reading()
-        asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
+        self.transport.resume_reading()
+        self._expect_end()
 
     async def gone(self) -> None:
         """Wait until it is closed."""
@@ -126,11 +128,11 @@ class GatewaySocket(asyncio.Protocol):
     # -- what asyncio tells --------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        self.transport = cast("asyncio.Transport", transport)
         request = self._client.connect()
         request.headers["Authorization"] = f"Bearer {self._token}"
         self._client.send_request(request)
-        self._transport.write(b"".join(self._client.data_to_send()))
+        self.transport.write(b"".join(self._client.data_to_send()))
 
     def data_received(self, data: bytes) -> None:
         messages, local = self._messages, self._local
@@ -143,7 +145,7 @@ class GatewaySocket(asyncio.Protocol):
                 else:
                     local.ended()
             if messages.answer_due:
-                self._transport.write(messages.answers())
+                self._answer(messages)
         elif self._left:
             messages.receive(data)
         else:
@@ -151,6 +153,8 @@ class GatewaySocket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         client = self._client
+        if self._overdue is not None:
+            self._overdue.cancel()
         client.receive_eof()
         if not self._opened.done():
             self._opened.set_exception(
@@ -185,10 +189,21 @@ class GatewaySocket(asyncio.Protocol):
             self._fail(client.handshake_exc)
         elif client.state is State.OPEN:
             self._messages = BinaryMessages(client)
-            self._transport.pause_reading()
+            self.transport.pause_reading()
             self._head = rest
             if not self._opened.done():
                 self._opened.set_result(None)
+
+    def _answer(self, messages: BinaryMessages) -> None:
+        self.transport.write(messages.answers())
+        if not messages.open:
+            self._expect_end()
+
+    def _expect_end(self) -> None:
+        """The gateway is the one to close the connection, but has so long for it only."""
+        if self._overdue is None and not self._gone.done():
+            loop = asyncio.get_running_loop()
+            self._overdue = loop.call_later(CLOSE_SECONDS, self.transport.abort)
 
     def _fail(self, error: Exception) -> None:
         if not self._opened.done():

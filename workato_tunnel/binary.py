@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
 from typing import Final
 
-from websockets.exceptions import ProtocolError
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import OPEN, SEND_EOF, SERVER, Protocol
 from websockets.speedups import apply_mask
@@ -54,15 +52,15 @@ class BinaryMessages:
         self._key = b""  # its mask, as it stands for the next byte
         self._theirs: int | None = None  # the first byte of its head, where it is the library's
         self._fragmented = False
-        self._keys = iter(())  # type: Iterator[bytes]
+        self._keys = iter(list[bytes]())
 
     # -- in ------------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> list[bytes]:
         """The bytes in it, in pieces; ``b""`` stands for an empty message.
 
-        A text message is refused (1003). Whether the WebSocket goes on, ``open`` says; whether there
-        is something to answer, ``answer_due``.
+        A text message is refused (1003). ``open`` says whether the WebSocket goes on, and
+        ``answer_due`` whether there is something to answer.
         """
         pieces: list[bytes] = []
         if not self.open:
@@ -78,7 +76,7 @@ class BinaryMessages:
                 if start < 0:
                     # No frame, or one that the library will refuse: it sees all from here on.
                     self._feed(data[offset:], pieces)
-                    return pieces
+                    break
                 if start == 0:
                     self._held = data[offset:]
                     break
@@ -87,25 +85,29 @@ class BinaryMessages:
                 elif not self._left:
                     pieces.append(b"")
                 offset = start
-            stop = offset + self._left
-            if stop > end:
-                stop = end
+            offset = self._take_payload(data, offset, end, pieces)
+        return pieces
+
+    def _take_payload(self, data: bytes, offset: int, end: int, pieces: list[bytes]) -> int:
+        """Take what there is of a frame's payload, or nothing; how far that went."""
+        stop = min(offset + self._left, end)
+        self._left -= stop - offset
+        theirs = self._theirs
+        if theirs is None:
             if stop > offset:
                 piece = data[offset:stop]
-                self._left -= stop - offset
-                if self._theirs is not None:
-                    self._feed(piece, pieces)
-                else:
-                    pieces.append(self._unmask(piece) if self._expected else piece)
-                offset = stop
-            if not self._left and self._theirs is not None:
-                if self._protocol.state is not OPEN:
-                    self._feed(data[offset:], pieces)
-                    break
-                if not self._theirs & 0x08:
-                    self._fragmented = not self._theirs & 0x80
-                self._theirs = None
-        return pieces
+                pieces.append(self._unmask(piece) if self._expected else piece)
+            return stop
+        if stop > offset:
+            self._feed(data[offset:stop], pieces)
+        if not self._left:
+            if not self.open:
+                self._feed(data[stop:], pieces)
+                return end
+            if not theirs & 0x08:
+                self._fragmented = not theirs & 0x80
+            self._theirs = None
+        return stop
 
     def _take_head(self, data: bytes, offset: int, end: int) -> int:
         """Where the payload begins; 0: the head is not complete; -1: it is not to be followed."""
@@ -151,9 +153,10 @@ class BinaryMessages:
             if event.opcode is Opcode.TEXT:
                 protocol.fail(CloseCode.UNSUPPORTED_DATA, "bytes go in binary messages")
                 self.open = False
-            elif event.opcode is Opcode.BINARY or event.opcode is Opcode.CONT:
-                if event.data or (event.fin and event.opcode is Opcode.BINARY):
-                    pieces.append(bytes(event.data))
+            elif event.data and event.opcode in (Opcode.BINARY, Opcode.CONT):
+                pieces.append(bytes(event.data))
+            elif event.fin and event.opcode is Opcode.BINARY:
+                pieces.append(b"")
         if protocol.state is not OPEN:
             self.open = False
 
@@ -192,6 +195,4 @@ class BinaryMessages:
     def answers(self) -> bytes:
         """What the library wants sent: pongs, a close."""
         self.answer_due = False
-        return b"".join(
-            [piece for piece in self._protocol.data_to_send() if piece is not SEND_EOF]
-        )
+        return b"".join([piece for piece in self._protocol.data_to_send() if piece is not SEND_EOF])

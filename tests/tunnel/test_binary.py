@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from itertools import pairwise
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -114,7 +115,7 @@ class EquivalenceTests(SynchronousTestCase):
     def check(self, side: Side, wires: list[bytes], cuts: list[int]) -> None:
         wire = b"".join(wires)
         places = sorted({cut % (len(wire) + 1) for cut in cuts} | {0, len(wire)})
-        pieces = [wire[a:b] for a, b in zip(places, places[1:], strict=False)]
+        pieces = [wire[a:b] for a, b in pairwise(places)]
         self.assertEqual(by_the_short_way(side, pieces), by_the_library(side, wire))
 
     @settings(max_examples=60, deadline=None)

@@ -50,10 +50,10 @@ class SocketTransport:
     def loseConnection(self) -> None:
         raise NotImplementedError
 
-    def getPeer(self) -> Any:  # noqa: N802
+    def getPeer(self) -> Any:
         raise NotImplementedError
 
-    def getHost(self) -> Any:  # noqa: N802
+    def getHost(self) -> Any:
         raise NotImplementedError
 
 

@@ -42,7 +42,8 @@ class _PromptTransport(ProtocolWrapper):
     transport: Any
 
     def __init__(self, transport: Any, tls: TLSMemoryBIOProtocol) -> None:
-        super().__init__(tls.factory, tls)
+        factory: Any = tls.factory
+        super().__init__(factory, tls)
         self.transport = transport
         directlyProvides(self, providedBy(transport))
         self._pace = _Pace()
@@ -90,7 +91,7 @@ class PromptTLSProtocol(TLSMemoryBIOProtocol):
 
     transport: Any
 
-    def makeConnection(self, transport: Any) -> None:
+    def makeConnection(self, transport: Any) -> None:  # noqa: N802
         super().makeConnection(_PromptTransport(transport, self))  # type: ignore[no-untyped-call]
 
     def write(self, data: bytes) -> None:

@@ -79,8 +79,10 @@ class Forward(Passage):
 
     def _end_caller(self) -> None:
         self._caller_ended = True
-        self._link.end()
-        self._end_both()
+        if self._target_ended:
+            self._end_both()
+        else:
+            self._link.end()
 
     def pauseProducing(self) -> None:
         """The caller takes slowly."""
@@ -111,7 +113,8 @@ class Forward(Passage):
             return
         if self._link.lost is None:
             self._send(self._messages.message(b""))
-            self._end_both()
+            if self._caller_ended:
+                self._end_both()
         else:
             reason = f"the target has cut the connection: {type(self._link.lost).__name__}"
             self._close(CloseCode.INTERNAL_ERROR, reason[:120])
@@ -127,10 +130,9 @@ class Forward(Passage):
     # -- the end
 
     def _end_both(self) -> None:
-        """Once neither side has more to say: nothing waits for the caller's own close."""
-        if self._caller_ended and self._target_ended:
-            self._link.leave()
-            self._close(CloseCode.NORMAL_CLOSURE)
+        """Neither side has more to say: nothing waits for the caller's own close."""
+        self._link.leave()
+        self._close(CloseCode.NORMAL_CLOSURE)
 
     def _close(self, code: CloseCode, reason: str = "") -> None:
         self._messages.close(code, reason)
