@@ -15,10 +15,14 @@ from .direct import DirectWriter
 
 @implementer(IPushProducer)
 class _Pace:
-    """Passes on to the producer of the moment, if there is one."""
+    """Passes on to the producer of the moment, if there is one.
+
+    :ivar gone: so is the connection.
+    """
 
     def __init__(self) -> None:
         self.producer: IPushProducer | None = None
+        self.gone = False
 
     def pauseProducing(self) -> None:
         if self.producer is not None:
@@ -29,6 +33,7 @@ class _Pace:
             self.producer.resumeProducing()
 
     def stopProducing(self) -> None:
+        self.gone = True
         if self.producer is not None:
             self.producer.stopProducing()
 
@@ -72,7 +77,7 @@ class _PromptTransport(ProtocolWrapper):
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         if self._pace.producer is not None:
             raise RuntimeError("the transport has a producer already")
-        if self.transport.disconnected:
+        if self._pace.gone:
             producer.stopProducing()
         else:
             self._pace.producer = producer
@@ -81,8 +86,9 @@ class _PromptTransport(ProtocolWrapper):
         self._pace.producer = None
 
     def loseConnection(self) -> None:
-        self.send()
-        self._writer.unregister()
+        if not self.disconnecting:
+            self.send()
+            self._writer.unregister()
         super().loseConnection()  # type: ignore[no-untyped-call]
 
 
