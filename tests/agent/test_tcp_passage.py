@@ -177,6 +177,15 @@ class ForwardTests(PassageCase):
         self.assertTrue(self.target.aborted)
         self.assert_slots_free()
 
+    def test_what_fails_on_the_way_back_cuts_the_target_and_tells_the_caller(self) -> None:
+        self.begin()
+        self.forward.target_sent = None  # type: ignore[assignment, method-assign]
+        self.target_sends(b"x")
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+        self.assertTrue(self.target.aborted)
+        self.received()
+        self.assert_closed(CloseCode.INTERNAL_ERROR, "cut")
+
 
 class PaceTests(PassageCase):
     def test_a_slow_target_holds_back_the_caller_and_gets_all(self) -> None:

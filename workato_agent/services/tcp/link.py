@@ -13,6 +13,7 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -50,6 +51,7 @@ class TargetLink(Protocol):
     """
 
     transport: ITargetTransport
+    _log = Logger()
 
     def __init__(self, reactor: Any) -> None:
         self.lost: BaseException | None = None
@@ -76,8 +78,13 @@ class TargetLink(Protocol):
         self._writer = DirectWriter(self.transport, self)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._owner is not None:
+        if self._owner is None:
+            return
+        try:
             self._owner.target_sent(data)
+        except Exception:  # noqa: BLE001 - the connection ends, and the log says why
+            self._log.failure("Forwarding a connection failed", event="tcp_forward_broke")
+            self.close()
 
     def readConnectionLost(self) -> None:
         self._end_reading()
