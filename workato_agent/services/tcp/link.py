@@ -15,16 +15,21 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import Attribute, implementer
 
 from workato_tunnel.tx.direct import DirectWriter, IConsumingTransport
 
+READ_SIZE: Final = 64 * 1024 - 4
+"""Bytes of one read: with the head of its WebSocket message it fills two DATA frames, and leaves no
+remainder that costs a frame of its own."""
 LINGER: Final = 30.0
 """Seconds for a target to take what was sent to it before both sides ended."""
 
 
 class ITargetTransport(IConsumingTransport, ITCPTransport, IPushProducer):
     """What a link asks of its transport; every TCP connection has it."""
+
+    bufferSize = Attribute("Bytes of one read.")  # noqa: N815
 
 
 class LinkOwner(Interface):
@@ -74,6 +79,7 @@ class TargetLink(Protocol):
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
+        self.transport.bufferSize = READ_SIZE
         self.transport.pauseProducing()
         self._writer = DirectWriter(self.transport, self)
 
