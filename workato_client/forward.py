@@ -71,6 +71,7 @@ class LocalConnection(asyncio.Protocol):
         self._forwarder = forwarder
         self.socket: GatewaySocket | None = None
         self.over = False
+        self._ended = False
 
     async def open(self) -> None:
         """Open the WebSocket and begin to move bytes."""
@@ -99,7 +100,9 @@ class LocalConnection(asyncio.Protocol):
             self.socket.send(data)
 
     def eof_received(self) -> bool:
-        if self.socket is not None:
+        # Asked again, should reading be resumed after the end.
+        if self.socket is not None and not self._ended:
+            self._ended = True
             self.socket.send(b"")
         return True
 

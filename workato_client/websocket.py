@@ -54,6 +54,8 @@ class GatewaySocket(asyncio.Protocol):
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._head = b""
+        self._refused = False
+        self._ended = False
         self._messages: BinaryMessages | None = None
         self._local: LocalSide | None = None
         self._left = False
@@ -139,10 +141,12 @@ class GatewaySocket(asyncio.Protocol):
         if messages is None:
             self._shake_hands(data)
         elif local is not None:
-            for piece in messages.receive(data):
-                if piece:
-                    local.received(piece)
-                else:
+            content, ended = messages.read(data)
+            if not self._ended:
+                if content:
+                    local.received(content)
+                if ended:
+                    self._ended = True
                     local.ended()
             if messages.answer_due:
                 self._answer(messages)
@@ -175,15 +179,18 @@ class GatewaySocket(asyncio.Protocol):
 
     def _shake_hands(self, data: bytes) -> None:
         client = self._client
-        self._head += data
-        end = self._head.find(b"\r\n\r\n") + 4
-        if end < 4 and len(self._head) < LONGEST_HEAD:
-            return
-        head, rest = self._head, b""
-        if head.startswith(b"HTTP/1.1 101 "):
-            head, rest = head[:end], head[end:]
-        self._head = b""
-        client.receive_data(head)
+        rest = b""
+        if not self._refused:
+            self._head += data
+            end = self._head.find(b"\r\n\r\n") + 4
+            if end < 4 and len(self._head) < LONGEST_HEAD:
+                return
+            data, self._head = self._head, b""
+            if data.startswith(b"HTTP/1.1 101 "):
+                data, rest = data[:end], data[end:]
+            else:
+                self._refused = True  # and a body, which says why, may still be on its way
+        client.receive_data(data)
         client.events_received()
         if client.handshake_exc is not None:
             self._fail(client.handshake_exc)

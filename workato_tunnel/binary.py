@@ -88,6 +88,18 @@ class BinaryMessages:
             offset = self._take_payload(data, offset, end, pieces)
         return pieces
 
+    def read(self, data: bytes) -> tuple[bytes, bool]:
+        """As :meth:`receive`: the bytes before the first empty message, and whether that has come.
+
+        In one piece, since each is written with a system call, and may be of a single byte.
+        """
+        pieces = self.receive(data)
+        if len(pieces) == 1 and pieces[0]:
+            return pieces[0], False
+        if b"" in pieces:
+            return b"".join(pieces[: pieces.index(b"")]), True
+        return b"".join(pieces), False
+
     def _take_payload(self, data: bytes, offset: int, end: int, pieces: list[bytes]) -> int:
         """Take what there is of a frame's payload, or nothing; how far that went."""
         stop = min(offset + self._left, end)

@@ -86,6 +86,7 @@ class ForwardTests(PassageCase):
         self.begin()
         self.send(b"select 1", b"; select 2")
         self.assertEqual(self.target.take(), b"select 1; select 2")
+        self.assertEqual(self.target.writes, 1)
         self.target_sends(b"row")
         self.assertEqual(self.received(), [b"row"])
         self.stream.reset("cancelled")

@@ -33,25 +33,25 @@ Outcome = tuple[list[bytes], list[tuple[int, bytes]], bool]
 """Bytes between ends, what was sent, whether the WebSocket is open."""
 
 
-def by_the_library(side: Side, wire: bytes) -> Outcome:
-    """What the library alone makes of it."""
+def by_the_library(side: Side, wires: list[bytes]) -> Outcome:
+    """What the library alone makes of it, told of each piece at once."""
     library = protocol(side)
-    library.receive_data(wire)
-    runs, sent = [b""], b""
-    for event in library.events_received():
-        if not isinstance(event, Frame):
-            continue
-        if event.opcode is Opcode.TEXT:
-            sent = b"".join(piece for piece in library.data_to_send() if piece is not SEND_EOF)
-            if library.state is State.OPEN:
+    runs = [b""]
+    refused = False
+    for wire in wires:
+        library.receive_data(wire)
+        for event in library.events_received():
+            if not isinstance(event, Frame) or refused:
+                continue
+            if event.opcode is Opcode.TEXT:
+                refused = True
                 library.fail(CloseCode.UNSUPPORTED_DATA, "bytes go in binary messages")
-            break
-        if event.opcode is Opcode.BINARY or event.opcode is Opcode.CONT:
-            if event.data:
-                runs[-1] += bytes(event.data)
-            elif event.fin and event.opcode is Opcode.BINARY:
-                runs.append(b"")
-    sent += b"".join(piece for piece in library.data_to_send() if piece is not SEND_EOF)
+            elif event.opcode is Opcode.BINARY or event.opcode is Opcode.CONT:
+                if event.data:
+                    runs[-1] += bytes(event.data)
+                elif event.fin and event.opcode is Opcode.BINARY:
+                    runs.append(b"")
+    sent = b"".join(piece for piece in library.data_to_send() if piece is not SEND_EOF)
     return runs, read(side, sent), library.state is State.OPEN
 
 
@@ -116,7 +116,7 @@ class EquivalenceTests(SynchronousTestCase):
         wire = b"".join(wires)
         places = sorted({cut % (len(wire) + 1) for cut in cuts} | {0, len(wire)})
         pieces = [wire[a:b] for a, b in pairwise(places)]
-        self.assertEqual(by_the_short_way(side, pieces), by_the_library(side, wire))
+        self.assertEqual(by_the_short_way(side, pieces), by_the_library(side, wires))
 
     @settings(max_examples=60, deadline=None)
     @given(st.lists(frames(masked=True), max_size=6), st.lists(st.integers(0, 1 << 20), max_size=9))
@@ -158,7 +158,7 @@ class MessageTests(SynchronousTestCase):
             messages = BinaryMessages(protocol(side))
             for size in (0, 1, 125, 126, 65535, 65536, 100_000):
                 data = bytes(range(256)) * (size // 256 + 1)
-                runs, _, is_open = by_the_library(other, messages.message(data[:size]))
+                runs, _, is_open = by_the_library(other, [messages.message(data[:size])])
                 self.assertEqual(runs, [data[:size]] if size else [b"", b""])
                 self.assertTrue(is_open)
 
@@ -167,6 +167,17 @@ class MessageTests(SynchronousTestCase):
         masks = {messages.message(b"x")[2:6] for _ in range(3000)}
         self.assertGreater(len(masks), 2990)
         self.assertNotEqual(BinaryMessages(protocol(CLIENT)).message(b"x")[2:6], min(masks))
+
+    def test_small_messages_are_read_in_one_piece_up_to_the_end(self) -> None:
+        one, end = frame(BINARY, b"x", masked=True), frame(BINARY, b"", masked=True)
+        for wire, read in (
+            (one, (b"x", False)),
+            (one * 9000, (b"x" * 9000, False)),
+            (one * 2 + end + one, (b"xx", True)),
+            (end, (b"", True)),
+            (one[:6], (b"", False)),
+        ):
+            self.assertEqual(BinaryMessages(protocol(SERVER)).read(wire), read)
 
     def test_a_long_message_is_handed_on_as_it_comes(self) -> None:
         messages = BinaryMessages(protocol(SERVER))

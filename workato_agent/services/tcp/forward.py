@@ -60,12 +60,11 @@ class Forward(Passage):
             return
         if self._idle_timeout:
             self._moved = self._clock.seconds()
-        for piece in messages.receive(data):
-            if self._caller_ended:
-                break
-            if piece:
-                self._link.write(piece)
-            else:
+        content, ended = messages.read(data)
+        if not self._caller_ended:
+            if content:
+                self._link.write(content)
+            if ended:
                 self._end_caller()
         if messages.answer_due:
             self._answer()
