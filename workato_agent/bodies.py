@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from workato_tunnel.problems import Problem
 from workato_tunnel.tx.transport import StreamTransport
 
-from .requests import BodyLost
+from .requests import BodyLost, Passage
 
 HIGH_WATER: Final = 128 * 1024
 LOW_WATER: Final = 64 * 1024
@@ -35,6 +35,7 @@ class StreamBody:
         "_discarding",
         "_ended",
         "_lost",
+        "_passage",
         "_paused",
         "_stream",
         "_waiting",
@@ -51,12 +52,16 @@ class StreamBody:
         self._ended = stream.request_ended
         self._discarding = False
         self._lost: str | None = None
+        self._passage: Passage | None = None
 
     # -- the stream's side ---------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """Bytes came in."""
         self.received += len(data)
+        if self._passage is not None:
+            self._passage.data_received(data)
+            return
         if self._discarding or not data:
             return
         self._chunks.append(data)
@@ -69,6 +74,8 @@ class StreamBody:
     def end_received(self) -> None:
         """The body is complete."""
         self._ended = True
+        if self._passage is not None:
+            self._passage.end_received()
         self._wake()
 
     def lose(self, reason: str) -> None:
@@ -76,12 +83,30 @@ class StreamBody:
         if not self._ended and self._lost is None:
             self._lost = reason
             self._drop()
+            if self._passage is not None:
+                self._passage.lost()
             self._wake()
 
     def discard(self) -> None:
         """Nobody reads any more: let the rest come and go, so that it holds up nothing."""
         self._discarding = True
+        self._passage = None
         self._drop()
+        if self._paused:
+            self._paused = False
+            self._stream.resumeProducing()
+
+    def hand_over(self, passage: Passage) -> None:
+        """From here on each byte goes to ``passage`` as it comes, and nobody else reads."""
+        chunks = list(self._chunks)
+        self._drop()
+        self._passage = passage
+        for chunk in chunks:
+            passage.data_received(chunk)
+        if self._lost is not None:
+            passage.lost()
+        elif self._ended:
+            passage.end_received()
         if self._paused:
             self._paused = False
             self._stream.resumeProducing()

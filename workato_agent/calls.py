@@ -17,7 +17,7 @@ from workato_tunnel.problems import Problem
 from workato_tunnel.tx.transport import StreamTransport
 
 from .bodies import StreamBody
-from .requests import BodyLost, Headers, Request, Response
+from .requests import BodyLost, Headers, Passage, Request, Response
 from .services.base import ProfileService
 
 LONGEST_TIMEOUT: Final = 86_400.0
@@ -225,7 +225,9 @@ class Call:
             profile.admit(request, operation)
             response = await service.handle(request)
             body = response.body
-            if isinstance(body, bytes):
+            if response.passage is not None:
+                await self._pass(response, response.passage, request)
+            elif isinstance(body, bytes):
                 self._answer(response, body, request)
             else:
                 await self._stream_answer(response, body, request)
@@ -272,6 +274,24 @@ class Call:
             close = getattr(body, "aclose", None)
             if close is not None:
                 await close()
+
+    async def _pass(self, response: Response, passage: Passage, request: Request) -> None:
+        stream = self._stream
+        try:
+            if self._over:
+                return
+            self._send_head(response.status, response.headers)
+            if request.method != "HEAD":
+                ended = passage.begin(stream)
+                stream.registerProducer(passage, True)
+                self._body.hand_over(passage)
+                await ended
+            if not self._over:
+                self._finish(request)
+        finally:
+            self._bytes_out = passage.sent
+            passage.close()
+            stream.unregisterProducer()
 
     async def _pump(self, body: AsyncIterator[bytes]) -> None:
         stream = self._stream

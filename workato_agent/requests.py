@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
 
 Headers = tuple[tuple[str, str], ...]
 """Header fields in order; names in lower case, values as latin-1 text."""
@@ -72,6 +76,65 @@ class Request:
         return None
 
 
+class CallerLine(Protocol):
+    """The caller's end of a passage (the stream)."""
+
+    def write(self, data: bytes) -> None:
+        """Send; the passage is paused while much waits."""
+
+    def pauseProducing(self) -> None:
+        """Let the caller send no more for now."""
+
+    def resumeProducing(self) -> None:
+        """Let the caller send on."""
+
+
+@implementer(IPushProducer)
+class Passage(ABC):
+    """Bytes both ways until either side ends: what follows a 101.
+
+    It pushes, where bodies are pulled: at thousands of small messages a second, a coroutine woken
+    for each would cost more than their whole way. It is the producer of what the caller gets.
+
+    :ivar sent: bytes written to the caller so far.
+    """
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    @abstractmethod
+    def begin(self, caller: CallerLine) -> Deferred[None]:
+        """Move bytes from here on. Fires when both sides have ended; cancelling it ends them."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of everything, begun or not. Idempotent."""
+
+    @abstractmethod
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the caller."""
+
+    @abstractmethod
+    def end_received(self) -> None:
+        """Nothing more comes from the caller."""
+
+    @abstractmethod
+    def lost(self) -> None:
+        """The caller is gone."""
+
+    @abstractmethod
+    def pauseProducing(self) -> None:
+        """The caller takes slowly: write no more for now."""
+
+    @abstractmethod
+    def resumeProducing(self) -> None:
+        """The caller takes again."""
+
+    @abstractmethod
+    def stopProducing(self) -> None:
+        """The stream has ended."""
+
+
 @frozen
 class Response:
     """A service's answer.
@@ -80,11 +143,13 @@ class Response:
         dispatcher takes the next chunk only when there is credit for it, and closes the iterator
         (``aclose``) when the call ends early. An exception raised by it after the head has gone out
         ends the stream with RESET, so a cut body never looks complete.
+    :ivar passage: with a 101, in place of a body; the request's own body is the passage's then.
     """
 
     status: int
     headers: Headers = ()
     body: bytes | AsyncIterator[bytes] = b""
+    passage: Passage | None = None
 
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -7,21 +7,15 @@ empty one is the end of its direction.
 from __future__ import annotations
 
 import asyncio
-import json
+import ssl
 from collections.abc import Callable
-
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from functools import cached_property
+from typing import cast
 
 from .settings import Settings
+from .websocket import ForwardError, GatewaySocket
 
-READ_SIZE = 64 * 1024
-LARGEST = 16 * 1024 * 1024
-CONNECT_SECONDS = 30
-
-
-class ForwardError(Exception):
-    """The gateway did not let a connection through. The message is the gateway's own."""
+__all__ = ["ForwardError", "Forwarder"]
 
 
 class Forwarder:
@@ -29,82 +23,119 @@ class Forwarder:
 
     def __init__(self, settings: Settings, profile: str, tell: Callable[[str], None]) -> None:
         self._settings = settings
-        self._profile = profile
-        self._tell = tell
+        self._url = settings.socket_url("tcp", profile)
+        self._opening: set[asyncio.Task[None]] = set()
+        self.tell = tell
 
     async def serve(self, host: str, port: int) -> asyncio.Server:
         """Begin to listen; port 0 takes a free one. Raises OSError."""
-        return await asyncio.start_server(self._connected, host, port, limit=READ_SIZE)
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(lambda: LocalConnection(self), host, port)
 
     async def probe(self) -> None:
         """Open one connection and close it, to learn early of what will not work.
 
         Raises ForwardError and OSError.
         """
-        socket = await self._open()
-        await socket.close()
+        socket = await self.open()
+        socket.leave()
+        await socket.gone()
 
-    async def _open(self) -> ClientConnection:
-        settings = self._settings
-        try:
-            return await connect(
-                settings.socket_url("tcp", self._profile),
-                additional_headers={"Authorization": f"Bearer {settings.token}"},
-                ssl=settings.tls(),
-                compression=None,
-                max_size=LARGEST,
-                open_timeout=CONNECT_SECONDS,
-                ping_interval=None,
-                proxy=None,
-            )
-        except InvalidStatus as error:
-            raise ForwardError(_problem(error)) from None
-        except WebSocketException as error:
-            raise ForwardError(f"the gateway's answer is no WebSocket: {error}") from None
+    async def open(self) -> GatewaySocket:
+        """A WebSocket to the profile. Raises ForwardError, OSError and TimeoutError."""
+        socket = GatewaySocket(self._url, self._settings.token)
+        await socket.open(self._tls)
+        return socket
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def begin(self, local: LocalConnection) -> None:
+        """Lead a connection to the profile."""
+        task = asyncio.create_task(local.open())
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext | None:
+        return self._settings.tls()
+
+
+class LocalConnection(asyncio.Protocol):
+    """A connection to the local port. Nothing is read from it before its WebSocket is open.
+
+    :ivar socket: as long as it is open.
+    :ivar over: the local side is gone.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(self, forwarder: Forwarder) -> None:
+        self._forwarder = forwarder
+        self.socket: GatewaySocket | None = None
+        self.over = False
+        self._ended = False
+
+    async def open(self) -> None:
+        """Open the WebSocket and begin to move bytes."""
         try:
-            socket = await self._open()
+            socket = await self._forwarder.open()
         except (ForwardError, OSError, TimeoutError) as error:
-            self._tell(str(error) or type(error).__name__)
-            writer.close()
+            self._forwarder.tell(str(error) or type(error).__name__)
+            self.transport.close()
             return
-        up = asyncio.create_task(_send(reader, socket))
-        down = asyncio.create_task(_receive(socket, writer))
-        try:
-            await asyncio.gather(up, down)
-        except (ConnectionClosed, OSError) as error:
-            self._tell(f"a connection was cut: {error}")
-        finally:
-            for task in (up, down):
-                task.cancel()
-            writer.close()
-            await socket.close()
+        if self.over:
+            socket.leave()
+            return
+        self.socket = socket
+        self.transport.resume_reading()
+        socket.begin(self)
 
+    # -- what asyncio tells --------------------------------------------------------------------
 
-async def _send(reader: asyncio.StreamReader, socket: ClientConnection) -> None:
-    while data := await reader.read(READ_SIZE):
-        await socket.send(data)
-    await socket.send(b"")
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.pause_reading()
+        self._forwarder.begin(self)
 
+    def data_received(self, data: bytes) -> None:
+        if self.socket is not None:
+            self.socket.send(data)
 
-async def _receive(socket: ClientConnection, writer: asyncio.StreamWriter) -> None:
-    async for message in socket:
-        if isinstance(message, str):
-            continue
-        if not message:
-            if writer.can_write_eof():
-                writer.write_eof()
-            continue
-        writer.write(message)
-        await writer.drain()
+    def eof_received(self) -> bool:
+        # Asked again, should reading be resumed after the end.
+        if self.socket is not None and not self._ended:
+            self._ended = True
+            self.socket.send(b"")
+        return True
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.over = True
+        if self.socket is not None:
+            self.socket.leave()
+            self.socket = None
 
-def _problem(error: InvalidStatus) -> str:
-    response = error.response
-    try:
-        problem = json.loads(response.body or b"")
-        text = f"{problem['code']}: {problem.get('detail') or problem.get('title')}"
-        return f"{text} ({problem['hint']})" if problem.get("hint") else text
-    except (ValueError, KeyError, TypeError):
-        return f"the gateway answered {response.status_code}"
+    def pause_writing(self) -> None:
+        if self.socket is not None:
+            self.socket.hold()
+
+    def resume_writing(self) -> None:
+        if self.socket is not None:
+            self.socket.go_on()
+
+    # -- what the WebSocket tells --------------------------------------------------------------
+
+    def received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def ended(self) -> None:
+        self.transport.write_eof()
+
+    def full(self) -> None:
+        self.transport.pause_reading()
+
+    def ready(self) -> None:
+        self.transport.resume_reading()
+
+    def closed(self, reason: str) -> None:
+        self.socket = None
+        if reason:
+            self._forwarder.tell(f"a connection was cut: {reason}")
+        self.transport.close()

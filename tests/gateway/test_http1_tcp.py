@@ -210,6 +210,34 @@ class Pace(TcpCase):
         slow.close()
         await until(lambda: stream.reset_code == "cancelled")
 
+    async def test_a_websockets_slow_reader_holds_the_agent_back_and_misses_nothing(self) -> None:
+        slow = self.connect()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        slow.sendall(request(b"GET", CALL, b"Connection: Upgrade\r\nUpgrade: websocket\r\n"))
+        await until(lambda: self.gateway.agent.opened)
+        stream = self.gateway.stream
+        stream.agent_begins(101)
+        sent = 0
+
+        def send() -> None:
+            nonlocal sent
+            stream.agent_sends(bytes([sent % 251]) * 16_384)
+            sent += 1
+
+        while not stream.paused:
+            send()
+        self.assertLess(sent * 16_384, 30_000_000)
+        transport: Any = next(iter(self.gateway.factory._channels)).transport
+        self.assertLessEqual(len(transport.dataBuffer) + transport._tempDataLen, 192 * 1024)
+        reading = in_thread(lambda: b"".join(iter(lambda: slow.recv(65536), b"")))
+        for _ in range(100):
+            await until(lambda: not stream.paused)
+            send()
+        await until(lambda: not stream.paused)
+        stream.agent_finishes()
+        body = (await reading).partition(b"\r\n\r\n")[2]
+        self.assertEqual(body, b"".join(bytes([n % 251]) * 16_384 for n in range(sent)))
+
     async def test_a_stalled_agent_holds_the_sender_back(self) -> None:
         self.gateway.agent.credit = 0
         sender = self.connect()

@@ -60,6 +60,12 @@ class Target:
                     while data := link.recv(1 << 20):
                         digest.update(data)
                     link.sendall(digest.digest())
+                elif kind == b"h":  # say nothing, and remember a digest of what comes all the same
+                    link.shutdown(socket.SHUT_WR)
+                    digest = hashlib.sha256()
+                    while data := link.recv(1 << 16):
+                        digest.update(data)
+                    self.seen.append(digest.digest())
                 elif kind == b"g":  # give, and end
                     for _ in range(256):
                         link.sendall(b"0123456789abcdef" * 4096)
@@ -160,6 +166,18 @@ class WebSocketTests(TcpCase):
             link.send(block)
         link.send(b"")
         self.assertEqual(link.recv(timeout=30), digest.digest())
+
+    def test_a_target_that_ends_first_gets_the_rest(self) -> None:
+        self.target.seen.clear()
+        link = self.open()
+        link.send(b"h")
+        self.assertEqual(link.recv(timeout=20), b"")
+        block = os.urandom(4_000_000)
+        link.send(block)
+        link.send(b"")
+        self.assertRaises(ConnectionClosed, link.recv, timeout=20)
+        self.assertEqual(link.close_code, 1000)
+        self.until(lambda: self.target.seen == [hashlib.sha256(block).digest()])
 
     def test_a_target_that_cuts_is_told(self) -> None:
         link = self.open()
@@ -274,6 +292,22 @@ class ForwardTests(TcpCase):
             while data := link.recv(65536):
                 received += data
         self.assertEqual(received, b"z" * 1_000_000 + b"bye")
+
+    def test_who_closes_at_once_has_sent_all_the_same(self) -> None:
+        port = self.port(self.forward("target"))
+        self.target.seen.clear()
+        block = os.urandom(3_000_000)
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as link:
+            link.sendall(b"h" + block)
+        self.until(lambda: self.target.seen == [hashlib.sha256(block).digest()])
+
+    def test_a_cut_is_told(self) -> None:
+        process = self.forward("target")
+        with socket.create_connection(("127.0.0.1", self.port(process)), timeout=20) as link:
+            link.sendall(b"r")
+            self.assertEqual(link.recv(100), b"")
+        assert process.stderr is not None
+        self.assertIn("the target has cut the connection", process.stderr.readline())
 
     def test_what_can_not_work_is_said_at_once(self) -> None:
         for arguments, word in (

@@ -142,6 +142,12 @@ class Exchange:
         """Tell the listener ``expired`` at that time (reactor's seconds), within half a second."""
         self._channel.expires = when
 
+    def pass_on(self, data: bytes) -> None:
+        """Bytes of a caller's that has switched protocols: there is no framing to look at."""
+        self.bytes_in += len(data)
+        if self.listener is not None:
+            self.listener.body_received(data)
+
     # The response
 
     def start_response(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
@@ -150,6 +156,8 @@ class Exchange:
         self.response = response
         self.status = status
         self._remaining = response.length
+        if status == SWITCHING:
+            self._channel.switch(self)
         self._channel.write(response.data)
 
     def write(self, data: bytes) -> None:

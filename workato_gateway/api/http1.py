@@ -11,7 +11,6 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.interfaces import (
-    IConsumer,
     IPushProducer,
     ISSLTransport,
     ISystemHandle,
@@ -22,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from workato_tunnel.problems import Problem
+from workato_tunnel.tx.direct import DirectWriter, IConsumingTransport
 
 from .bodies import ChunkedBody, RequestBody, SizedBody, SwitchedBody
 from .exchange import Exchange, body_too_large
@@ -53,7 +53,7 @@ _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _METHOD_START: Final = re.compile(rb"[A-Za-z]")
 
 
-class ICallerTransport(ITCPTransport, IConsumer, IPushProducer, ISystemHandle):
+class ICallerTransport(IConsumingTransport, ITCPTransport, IPushProducer, ISystemHandle):
     """What a channel asks of its transport; TCP and TLS over it both have it."""
 
 
@@ -84,6 +84,8 @@ class Http1Channel(Protocol):
         self._lingered = 0
         self._last_moment = NEVER
         self._peer = ""
+        self._switched: Exchange | None = None
+        self._writer: DirectWriter | None = None
 
     # Connection
 
@@ -111,12 +113,17 @@ class Http1Channel(Protocol):
         self._closing = True
         self._buffer = b""
         exchange, self._exchange = self._exchange, None
+        self._switched = None
         if exchange is not None:
             exchange.lost()
         self.factory.disconnected(self)
 
     def dataReceived(self, data: bytes) -> None:
         """Twisted: bytes from the caller."""
+        switched = self._switched
+        if switched is not None and not (self._body_paused or self._buffer or self._closing):
+            switched.pass_on(data)
+            return
         if self._closing:
             self._lingered += len(data)
             if self._lingered > LINGERED:
@@ -316,11 +323,20 @@ class Http1Channel(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes of a response."""
-        self.transport.write(data)
+        if self._writer is not None:
+            self._writer.write(data)
+        else:
+            self.transport.write(data)
 
     def write_sequence(self, data: tuple[bytes, ...]) -> None:
         """Send bytes of a response, in pieces."""
         self.transport.writeSequence(data)
+
+    def switch(self, exchange: Exchange) -> None:
+        """From here on bytes go both ways as they are, each as soon as it is there."""
+        self._switched = exchange
+        self._unregister()
+        self._writer = DirectWriter(self.transport, self)
 
     def may_persist(self, exchange: Exchange) -> bool:
         """Whether the connection can serve another request after this one, as it looks now."""
@@ -358,7 +374,7 @@ class Http1Channel(Protocol):
         else:
             self._closing = True
             self._buffer = b""
-            self.transport.unregisterProducer()
+            self._unregister()
             self.transport.abortConnection()
         self.site.exchange_ended(exchange)
 
@@ -366,7 +382,7 @@ class Http1Channel(Protocol):
         self._closing = True
         self._buffer = b""
         transport = self.transport
-        transport.unregisterProducer()
+        self._unregister()
         now = self.factory.clock.seconds()
         self.expires = self._last_moment = now + self.factory.limits.linger
         if not linger:
@@ -379,6 +395,13 @@ class Http1Channel(Protocol):
             transport.resumeProducing()
         if not ISSLTransport.providedBy(transport):
             transport.loseWriteConnection()
+
+    def _unregister(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.unregister()
+        else:
+            self.transport.unregisterProducer()
 
     # The transport's producer: the response
 

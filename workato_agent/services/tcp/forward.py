@@ -7,184 +7,159 @@ both.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any, Final
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from websockets.frames import CloseCode
+from websockets.protocol import Protocol, Side, State
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
-from twisted.python.failure import Failure
-from websockets.exceptions import ProtocolError
-from websockets.frames import CloseCode, Frame, Opcode
-from websockets.protocol import SEND_EOF, Protocol, Side, State
+from workato_tunnel.binary import LARGEST, BinaryMessages
 
-from ...requests import Body, BodyLost
+from ...requests import CallerLine, Passage
 from .link import TargetLink
 
-LARGEST: Final = 16 * 1024 * 1024
-"""Bytes of one message from a caller."""
 
+class Forward(Passage):
+    """Moves bytes both ways until both have ended. It owns the link."""
 
-class Forward:
-    """The response's body: frames for the caller. It owns the link and the reading of the body."""
-
-    _log = Logger()
-
-    def __init__(self, reactor: Any, body: Body, link: TargetLink, idle_timeout: float) -> None:
-        self._reactor = reactor
-        self._body = body
+    def __init__(self, clock: IReactorTime, link: TargetLink, idle_timeout: float) -> None:
+        super().__init__()
+        self._clock = clock
         self._link = link
         self._idle_timeout = idle_timeout
-        self._frames = Protocol(Side.SERVER, state=State.OPEN, max_size=LARGEST)
-        self._output: list[bytes] = []
-        self._wake: Deferred[None] | None = None
-        self._room: Deferred[None] | None = None
-        self._caller_ended = self._target_ended = False
-        self._tasks: list[Deferred[None]] = []
-        self._running = 0
+        self._moved = 0.0
         self._timer: IDelayedCall | None = None
-        self._closed = False
+        self._messages = BinaryMessages(
+            Protocol(Side.SERVER, state=State.OPEN, max_size=LARGEST),
+        )
+        self._caller: CallerLine | None = None
+        self._done: Deferred[None] | None = None
+        self._caller_ended = self._target_ended = False
 
-    def start(self) -> None:
-        """Begin to move bytes, both ways."""
-        self._stir()
-        for work in (self._to_target(), self._to_caller()):
-            self._running += 1
-            self._tasks.append(Deferred.fromCoroutine(work).addBoth(self._ended))
+    def begin(self, caller: CallerLine) -> Deferred[None]:
+        self._caller = caller
+        done: Deferred[None] = Deferred(lambda _cancelled: self.close())
+        self._done = done
+        if self._idle_timeout:
+            self._moved = self._clock.seconds()
+            self._timer = self._clock.callLater(self._idle_timeout, self._look)
+        self._link.begin(self)
+        return done
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._output:
-            if not self._running:
-                await self.aclose()
-                raise StopAsyncIteration
-            self._wake = Deferred()
-            try:
-                await self._wake
-            finally:
-                self._wake = None
-        data = b"".join(self._output)
-        self._output.clear()
-        if self._room is not None and not self._room.called:
-            self._room.callback(None)
-        return data
-
-    async def aclose(self) -> None:
-        """End both sides. Idempotent."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._timer is not None and self._timer.active():
+    def close(self) -> None:
+        self._caller = self._done = None
+        if self._timer is not None:
             self._timer.cancel()
-        for task in self._tasks:
-            task.cancel()
+            self._timer = None
         self._link.close()
 
-    async def _to_target(self) -> None:
-        """Read the caller's frames."""
-        try:
-            async for data in self._body:
-                self._stir()
-                self._frames.receive_data(data)
-                if await self._take_events():
-                    return
-        except BodyLost:
-            self._link.close()
+    # -- the caller
 
-    async def _take_events(self) -> bool:
-        """Pass on what has come; whether the caller has closed."""
-        for event in self._frames.events_received():
-            if not isinstance(event, Frame):
-                continue
-            if event.opcode is Opcode.TEXT:
-                self._frames.fail(CloseCode.UNSUPPORTED_DATA, "bytes go in binary messages")
-                self._link.close()
-            elif event.opcode in (Opcode.BINARY, Opcode.CONT):
-                if event.data:
-                    await self._link.write(bytes(event.data))
-                elif event.opcode is Opcode.BINARY and event.fin:
-                    self._caller_ended = True
-                    self._link.end()
-                    self._end_both()
-        self._flush()
-        over = self._frames.state is not State.OPEN
-        if over:
-            self._link.close()
-        return over
-
-    async def _to_caller(self) -> None:
-        """Send what comes from the target."""
-        while data := await self._link.read():
-            self._stir()
-            if self._frames.state is not State.OPEN:
-                return
-            self._frames.send_binary(data)
-            self._flush()
-            await self._taken()
-        if self._frames.state is not State.OPEN:
+    def data_received(self, data: bytes) -> None:
+        messages = self._messages
+        if self._caller is None or not messages.open:
             return
-        if self._link.lost is not None:
-            reason = f"the target has cut the connection: {type(self._link.lost).__name__}"
-            self._frames.send_close(CloseCode.INTERNAL_ERROR, reason[:120])
+        if self._idle_timeout:
+            self._moved = self._clock.seconds()
+        content, ended = messages.read(data)
+        if not self._caller_ended:
+            if content:
+                self._link.write(content)
+            if ended:
+                self._end_caller()
+        if messages.answer_due:
+            self._answer()
+
+    def end_received(self) -> None:
+        if not self._caller_ended:
+            self._end_caller()
+
+    def lost(self) -> None:
+        self._finish()
+
+    def _end_caller(self) -> None:
+        self._caller_ended = True
+        if self._target_ended:
+            self._end_both()
         else:
-            self._frames.send_binary(b"")
-        self._flush()
+            self._link.end()
+
+    def pauseProducing(self) -> None:
+        """The caller takes slowly."""
+        self._link.hold()
+
+    def resumeProducing(self) -> None:
+        """The caller takes again."""
+        self._link.go_on()
+
+    def stopProducing(self) -> None:
+        """The stream has ended, and whoever began this knows."""
+
+    # -- the target
+
+    def target_sent(self, data: bytes) -> None:
+        caller = self._caller
+        if caller is None or not self._messages.open:
+            return
+        if self._idle_timeout:
+            self._moved = self._clock.seconds()
+        message = self._messages.message(data)
+        self.sent += len(message)
+        caller.write(message)
+
+    def target_ended(self) -> None:
         self._target_ended = True
-        self._end_both()
+        if self._caller is None or not self._messages.open:
+            return
+        if self._link.lost is None:
+            self._send(self._messages.message(b""))
+            if self._caller_ended:
+                self._end_both()
+        else:
+            reason = f"the target has cut the connection: {type(self._link.lost).__name__}"
+            self._close(CloseCode.INTERNAL_ERROR, reason[:120])
+
+    def target_full(self) -> None:
+        if self._caller is not None:
+            self._caller.pauseProducing()
+
+    def target_ready(self) -> None:
+        if self._caller is not None:
+            self._caller.resumeProducing()
+
+    # -- the end
 
     def _end_both(self) -> None:
-        """Once neither side has more to say: nothing waits for the caller's own close."""
-        if (self._caller_ended or self._link.lost is not None) and self._target_ended:
-            if self._frames.state is State.OPEN:
-                self._frames.send_close(CloseCode.NORMAL_CLOSURE)
-                self._flush()
-            self._tasks[0].cancel()
+        """Neither side has more to say: nothing waits for the caller's own close."""
+        self._link.leave()
+        self._close(CloseCode.NORMAL_CLOSURE)
 
-    async def _taken(self) -> None:
-        """Wait until what is there has been taken: no more than one read of the target's waits."""
-        while self._output and not self._closed:
-            self._room = Deferred()
-            try:
-                await self._room
-            finally:
-                self._room = None
+    def _close(self, code: CloseCode, reason: str = "") -> None:
+        self._messages.close(code, reason)
+        self._send(self._messages.answers())
+        self._finish()
 
-    def _flush(self) -> None:
-        try:
-            data = self._frames.data_to_send()
-        except ProtocolError:
+    def _answer(self) -> None:
+        self._send(self._messages.answers())
+        if not self._messages.open:
+            self._finish()
+
+    def _send(self, data: bytes) -> None:
+        if data and self._caller is not None:
+            self.sent += len(data)
+            self._caller.write(data)
+
+    def _finish(self) -> None:
+        done, self._done = self._done, None
+        if done is not None:
+            done.callback(None)
+
+    def _look(self) -> None:
+        """Whether anything has come within the last ``idle_timeout``."""
+        self._timer = None
+        if self._caller is None:
             return
-        self._output += [piece for piece in data if piece is not SEND_EOF]
-        self._notify()
-
-    def _notify(self) -> None:
-        if self._wake is not None and not self._wake.called:
-            self._wake.callback(None)
-
-    def _ended(self, result: Any) -> None:
-        self._running -= 1
-        if not self._running and self._frames.state is State.OPEN and not self._closed:
-            self._frames.send_close(CloseCode.NORMAL_CLOSURE)
-            self._flush()
-        self._notify()
-        if isinstance(result, Failure) and not result.check(CancelledError):
-            self._log.failure(
-                "Forwarding a connection failed", event="tcp_forward_broke", failure=result
-            )
-            self._link.close()
-
-    def _stir(self) -> None:
-        if not self._idle_timeout or self._closed:
-            return
-        if self._timer is not None and self._timer.active():
-            self._timer.reset(self._idle_timeout)
+        left = self._moved + self._idle_timeout - self._clock.seconds()
+        if left > 0:
+            self._timer = self._clock.callLater(left, self._look)
         else:
-            self._timer = self._reactor.callLater(self._idle_timeout, self._on_idle)
-
-    def _on_idle(self) -> None:
-        if self._frames.state is State.OPEN:
-            self._frames.send_close(CloseCode.GOING_AWAY, "nothing came for a long time")
-            self._flush()
-        self._link.close()
+            self._close(CloseCode.GOING_AWAY, "nothing came for a long time")

@@ -2,137 +2,173 @@
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Final
+from typing import Any, Final
+from typing import Protocol as Interface
 
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
-    IConsumer,
+    IDelayedCall,
     IHalfCloseableProtocol,
     IPushProducer,
     ITCPTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import Attribute, implementer
 
-HIGH_WATER: Final = 256 * 1024
-"""Bytes from the target that may wait for the caller; then reading stops."""
+from workato_tunnel.tx.direct import DirectWriter, IConsumingTransport
+
+READ_SIZE: Final = 64 * 1024 - 4
+"""Bytes of one read: with the head of its WebSocket message it fills two DATA frames, and leaves no
+remainder that costs a frame of its own."""
+LINGER: Final = 30.0
+"""Seconds for a target to take what was sent to it before both sides ended."""
 
 
-class ITargetTransport(ITCPTransport, IConsumer, IPushProducer):
+class ITargetTransport(IConsumingTransport, ITCPTransport, IPushProducer):
     """What a link asks of its transport; every TCP connection has it."""
+
+    bufferSize = Attribute("Bytes of one read.")  # noqa: N815
+
+
+class LinkOwner(Interface):
+    """Who is told of what the target does."""
+
+    def target_sent(self, data: bytes) -> None: ...
+
+    def target_ended(self) -> None:
+        """Nothing more comes from the target: :attr:`TargetLink.lost` tells why, if it was cut."""
+
+    def target_full(self) -> None:
+        """The target takes slowly: send no more for now."""
+
+    def target_ready(self) -> None:
+        """The target takes again."""
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
 class TargetLink(Protocol):
-    """A TCP connection to the target.
+    """A TCP connection to the target. Nothing is read from it before ``begin``.
 
     :ivar lost: why it ended before its time; None while it stands, or when it ended in order.
-    :ivar ended: nothing more comes from the target.
     :ivar gone: neither way is open any more.
     """
 
     transport: ITargetTransport
+    _log = Logger()
 
-    def __init__(self) -> None:
+    def __init__(self, reactor: Any) -> None:
         self.lost: BaseException | None = None
-        self.ended = False
-        self._chunks: deque[bytes] = deque()
-        self._waiting_bytes = 0
-        self._reader: Deferred[None] | None = None
-        self._writer: Deferred[None] | None = None
-        self._reading = True
-        self._writable = True
         self.gone = False
+        self._reactor = reactor
+        self._owner: LinkOwner | None = None
+        self._ended = False
+        self._writer: DirectWriter | None = None
+        self._overdue: IDelayedCall | None = None
+
+    def begin(self, owner: LinkOwner) -> None:
+        """From here on ``owner`` is told."""
+        self._owner = owner
+        if self._ended:
+            owner.target_ended()
+        else:
+            self.transport.resumeProducing()
+
+    # -- what Twisted tells
 
     def connectionMade(self) -> None:
-        """Twisted: it stands."""
         self.transport.setTcpNoDelay(True)
-        self.transport.registerProducer(self, True)
+        self.transport.bufferSize = READ_SIZE
+        self.transport.pauseProducing()
+        self._writer = DirectWriter(self.transport, self)
 
     def dataReceived(self, data: bytes) -> None:
-        """Twisted: bytes from the target."""
-        self._chunks.append(data)
-        self._waiting_bytes += len(data)
-        if self._waiting_bytes >= HIGH_WATER and self._reading:
-            self._reading = False
-            self.transport.pauseProducing()
-        self._wake_reader()
+        if self._owner is None:
+            return
+        try:
+            self._owner.target_sent(data)
+        except Exception:  # noqa: BLE001 - the connection ends, and the log says why
+            self._log.failure("Forwarding a connection failed", event="tcp_forward_broke")
+            self.close()
 
     def readConnectionLost(self) -> None:
-        """Twisted: the target has said all."""
-        self.ended = True
-        self._wake_reader()
+        self._end_reading()
 
     def writeConnectionLost(self) -> None:
-        """Twisted: our own end has been sent."""
+        """Our own end has been sent."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Twisted: it is gone."""
         if not reason.check(ConnectionDone):
             self.lost = reason.value
-        self.ended = self.gone = True
-        self._wake_reader()
-        self._wake_writer()
+        self.gone = True
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+        self._end_reading()
 
-    async def read(self) -> bytes:
-        """What has come; empty at the end."""
-        while not self._chunks:
-            if self.ended:
-                return b""
-            self._reader = Deferred()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
-        data = b"".join(self._chunks) if len(self._chunks) > 1 else self._chunks[0]
-        self._chunks.clear()
-        self._waiting_bytes = 0
-        if not self._reading and not self.gone:
-            self._reading = True
+    def _end_reading(self) -> None:
+        if not self._ended:
+            self._ended = True
+            if self._owner is not None:
+                self._owner.target_ended()
+
+    # -- what its owner asks
+
+    def write(self, data: bytes) -> None:
+        """Send. No-op after ``end``, ``leave`` and ``close``."""
+        if self._writer is not None and not self.gone:
+            self._writer.write(data)
+
+    def hold(self) -> None:
+        """Read no more for now."""
+        if not self._ended:
+            self.transport.pauseProducing()
+
+    def go_on(self) -> None:
+        """Read again."""
+        if not self._ended:
             self.transport.resumeProducing()
-        return data
-
-    async def write(self, data: bytes) -> None:
-        """Send; returns when the target keeps up."""
-        if not self.gone:
-            self.transport.write(data)
-        while not (self._writable or self.gone):
-            self._writer = Deferred()
-            try:
-                await self._writer
-            finally:
-                self._writer = None
 
     def end(self) -> None:
         """Nothing more will be sent."""
-        if not self.gone:
-            self.transport.unregisterProducer()
+        if self._stop_writing():
             self.transport.loseWriteConnection()
 
+    def leave(self) -> None:
+        """Close it in good order: what was written is sent first, if that takes no longer than
+        :data:`LINGER`."""
+        if not self.gone and self._overdue is None:
+            self._stop_writing()
+            self._overdue = self._reactor.callLater(LINGER, self._abort)
+            self.transport.loseConnection()
+
     def close(self) -> None:
-        """Let go of it at once."""
-        if not self.gone:
+        """Let go of it at once, unless it is being left."""
+        if not self.gone and self._overdue is None:
+            self._stop_writing()
             self.transport.abortConnection()
 
+    def _abort(self) -> None:
+        self._overdue = None
+        self.transport.abortConnection()
+
+    def _stop_writing(self) -> bool:
+        writer, self._writer = self._writer, None
+        if writer is None or self.gone:
+            return False
+        writer.unregister()
+        return True
+
+    # -- the producer of what is written
+
     def pauseProducing(self) -> None:
-        """Twisted: the target takes slowly."""
-        self._writable = False
+        if self._owner is not None:
+            self._owner.target_full()
 
     def resumeProducing(self) -> None:
-        """Twisted: the target takes again."""
-        self._writable = True
-        self._wake_writer()
+        if self._owner is not None:
+            self._owner.target_ready()
 
     def stopProducing(self) -> None:
-        """Twisted: the connection is lost; connectionLost tells the rest."""
-
-    def _wake_reader(self) -> None:
-        if self._reader is not None and not self._reader.called:
-            self._reader.callback(None)
-
-    def _wake_writer(self) -> None:
-        if self._writer is not None and not self._writer.called:
-            self._writer.callback(None)
+        """The connection is lost; connectionLost tells the rest."""

@@ -63,9 +63,8 @@ class TcpService:
                 extra={"field": "Sec-WebSocket-Key"},
             )
         link = await self._connect(request.deadline)
-        forward = Forward(self._reactor, request.body, link, self._settings.idle_timeout)
-        forward.start()
-        return Response(101, (("sec-websocket-accept", accept_key(key)),), forward)
+        forward = Forward(self._reactor, link, self._settings.idle_timeout)
+        return Response(101, (("sec-websocket-accept", accept_key(key)),), passage=forward)
 
     async def close(self) -> None:
         """Cut what is open."""
@@ -84,7 +83,7 @@ class TcpService:
             )
         timeout = max(0.1, min(settings.connect_timeout, deadline - self._reactor.seconds()))
         endpoint = HostnameEndpoint(self._reactor, settings.host, settings.port, timeout=timeout)
-        link = TargetLink()
+        link = TargetLink(self._reactor)
         connecting: Deferred[Any] = endpoint.connect(Factory.forProtocol(lambda: link))
         connecting.addTimeout(timeout + 1, self._reactor)
         try:
