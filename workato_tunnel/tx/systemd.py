@@ -117,6 +117,7 @@ class SystemdNotifier:
             del self._unsaid[:-_MOST_UNSAID]
             self._log.warn(
                 "systemd could not be told {message}: {reason}",
+                event="systemd_not_told",
                 message=message.replace("\n", " "),
                 reason=error.strerror or str(error),
             )
