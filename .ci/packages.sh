@@ -18,7 +18,6 @@ deb() { # What `make deb` builds with.
     needed dh-virtualenv /usr/bin/dh_virtualenv
     needed python3 /usr/bin/python3
     needed python3-venv /usr/share/doc/python3-venv
-    needed python3-shtab /usr/lib/python3/dist-packages/shtab
     needed lintian /usr/bin/lintian
 }
 

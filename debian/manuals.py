@@ -1,6 +1,6 @@
 """manuals.py FOLDER EPOCH VERSION: man pages and bash completions out of the commands' own parsers.
 
-Run by the virtualenv's Python while the package is built; shtab is Debian's.
+Run by the virtualenv's Python while the package is built.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import shtab
+
 from workato_agent.cli.main import parser as agent_parser
 from workato_client.cli import parser as client_parser
 from workato_gateway.cli.main import build_parser as gateway_parser
-
-# Last, so that the virtualenv's own versions of everything else win.
-sys.path.append("/usr/lib/python3/dist-packages")
-import shtab
 
 SUMMARIES: Final = {
     "workato-agent": "on-prem agent that serves the callers of a gateway",

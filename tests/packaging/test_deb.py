@@ -44,8 +44,9 @@ def subcommands(parser: Any) -> dict[str, Any]:
 def completed(command: str, *words: str) -> set[str]:
     """What bash offers after some words of a command."""
     script = (
-        'set -e; source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1));'
-        ' $(complete -p "$1" | sed "s/.*-F \\([^ ]*\\).*/\\1/"); echo "${COMPREPLY[@]}"'
+        'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1));'
+        ' $(complete -p "$1" | sed "s/.*-F \\([^ ]*\\).*/\\1/") "$1" "${!#}" "";'
+        ' echo "${COMPREPLY[@]}"'
     )
     file = unpacked() / "usr/share/bash-completion/completions" / command
     output = run("bash", "-c", script, "bash", file, command, *words)
