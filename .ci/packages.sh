@@ -18,6 +18,9 @@ deb() { # What `make deb` builds with.
     needed dh-virtualenv /usr/bin/dh_virtualenv
     needed python3 /usr/bin/python3
     needed python3-venv /usr/share/doc/python3-venv
+    # For the one dependency that comes as sources (python-qpid-proton).
+    needed python3-dev /usr/share/doc/python3-dev
+    needed libssl-dev /usr/include/openssl/ssl.h
     needed lintian /usr/bin/lintian
 }
 
