@@ -17,8 +17,9 @@ tar -C "$root" --exclude-vcs --exclude='__pycache__' --exclude='*.egg-info' --ex
     workato_tunnel workato_agent workato_gateway workato_client | tar -C "$source" -xf -
 "$python" -m pip freeze --exclude-editable >"$source/debian/constraints.txt"
 
-# Wheels are kept between builds; debhelper gives the build a home that it empties.
-export PIP_CACHE_DIR=${PIP_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/pip}
+# Wheels are kept between builds; debhelper gives the build a home that it empties. Not with those of
+# other Pythons: what these have compiled may look for libraries where only they have them.
+export PIP_CACHE_DIR=${XDG_CACHE_HOME:-$HOME/.cache}/onprem-deb
 (cd "$source" && dpkg-buildpackage --unsigned-changes --unsigned-source --build=binary) >"$work/log" 2>&1 || {
     tail -40 "$work/log" >&2
     echo "deb.sh: dpkg-buildpackage failed" >&2

@@ -120,7 +120,7 @@ def site() -> Site:
             "command_line_scripts:\n"
             "  slow:\n"
             "    scripts:\n"
-            "      wait: {name: Wait, command: [/bin/sh, -c, 'sleep 5; echo waited']}\n"
+            "      wait: {name: Wait, command: [/bin/sh, -c, 'sleep 8; echo waited']}\n"
             "END\n"
             "systemctl reload workato-agent"
         )
@@ -337,6 +337,7 @@ class UpgradeTests(SynchronousTestCase):
         site().wait_for_answer(agent="cloud")
         self.assertEqual(site().agents()["plant"]["version"], PREVIOUS)
         plant.take(built().file("workato-agent"))
+        held = self._held_call()
         calls = subprocess.Popen(
             [
                 *("ip", "netns", "exec", site().cloud.network),
@@ -349,7 +350,6 @@ class UpgradeTests(SynchronousTestCase):
             text=True,
         )
         try:
-            held = self._held_call()
             plant.run(f"apt-get install -y ./workato-agent_{built().version}_*.deb")
             site().wait_for_answer(agent="plant")
             output, _ = calls.communicate("", timeout=60)
