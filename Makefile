@@ -1,7 +1,7 @@
 # What a newcomer and the CI type. Every target makes what it needs, and is quick the second time.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench reference clean
+.PHONY: help demo test lint bench deb reference clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,6 +14,7 @@ help:
 	@echo 'make lint    ruff, mypy --strict, import contracts'
 	@echo 'make bench   side by side with direct access, ssh -R and asyncssh (ONLY=calls for a part)'
 	@echo 'make reference  docs/errors.md and docs/log-events.md, made from the code'
+	@echo 'make deb     Debian packages of both programs, in dist'
 	@echo 'make clean   removes what the others made, the virtualenv too'
 
 demo: $(INSTALLED)
@@ -36,6 +37,12 @@ bench: $(INSTALLED)
 
 reference: $(INSTALLED)
 	@$(BIN)/python .ci/reference.py
+
+deb: $(INSTALLED)
+	@.ci/packages.sh deb
+	@.ci/deb.sh dist
+	lintian --fail-on error dist/*.changes
+	@ls -s --block-size=K dist/*.deb
 
 # Made again when the dependencies change; the sources themselves are used from this folder.
 $(INSTALLED): setup.py pyproject.toml .ci/venv.sh

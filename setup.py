@@ -61,6 +61,8 @@ TEST = [
     "mypy-zope>=1.0.14",
     "openapi-spec-validator>=0.9",
     "ruff>=0.13",
+    # Makes the completions of the Debian packages.
+    "shtab>=1.7",
     "types-PyYAML",
 ]
 

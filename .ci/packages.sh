@@ -1,5 +1,5 @@
 #!/bin/bash
-# packages.sh venv|test|bench: the Debian packages that this needs. Root gets the missing ones
+# packages.sh venv|test|bench|deb: the Debian packages that this needs. Root gets the missing ones
 # installed; anybody else is told which they are.
 set -euo pipefail
 
@@ -8,6 +8,20 @@ needed() { # needed PACKAGE FILE…: the package, unless one of the files is the
     shift
     for file; do [ -e "$file" ] && return; done
     missing+=("$package")
+}
+
+deb() { # What `make deb` builds with.
+    needed dpkg-dev /usr/bin/dpkg-buildpackage
+    needed build-essential /usr/share/doc/build-essential
+    needed debhelper /usr/bin/dh
+    needed bash-completion /usr/bin/dh_bash-completion
+    needed dh-virtualenv /usr/bin/dh_virtualenv
+    needed python3 /usr/bin/python3
+    needed python3-venv /usr/share/doc/python3-venv
+    # For the one dependency that comes as sources (python-qpid-proton).
+    needed python3-dev /usr/share/doc/python3-dev
+    needed libssl-dev /usr/include/openssl/ssl.h
+    needed lintian /usr/bin/lintian
 }
 
 missing=()
@@ -51,6 +65,13 @@ test)
     needed sqlite3 /usr/bin/sqlite3
     needed openssl /usr/bin/openssl
     needed prometheus /usr/bin/promtool
+    # The packages, and a Debian to install them in.
+    deb
+    needed mmdebstrap /usr/bin/mmdebstrap
+    needed systemd-container /usr/bin/systemd-nspawn
+    ;;
+deb)
+    deb
     ;;
 bench)
     needed postgresql /usr/lib/postgresql/*/bin/initdb
@@ -64,7 +85,7 @@ bench)
     needed wrk /usr/bin/wrk
     ;;
 *)
-    echo "packages.sh venv|test|bench" >&2
+    echo "packages.sh venv|test|bench|deb" >&2
     exit 2
     ;;
 esac

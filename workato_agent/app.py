@@ -18,6 +18,7 @@ from twisted.python.components import Componentized
 
 from workato_tunnel.frames import Catalogue
 from workato_tunnel.tx.process import raise_file_limit, settle_heap
+from workato_tunnel.tx.systemd import SystemdNotifier
 
 from .audit import AuditError, AuditLog
 from .calls import CallObserver
@@ -31,13 +32,15 @@ from .reloading import Reloader
 from .served import serve_profiles
 from .status import StatusSocket, StatusSocketError
 from .tunnel.access import identity_of, route_of
-from .tunnel.client import TunnelClient
+from .tunnel.client import Outcome, TunnelClient
 
 SWITCH_INTERVAL: Final = 0.0005
 """Seconds for which a thread may keep the interpreter: a thread that copies a result out of a
 database would else hold up every small call beside it."""
 ABORT_TIMEOUT: Final = 5.0
 """Seconds that cancelled calls have to end."""
+CLOSE_TIMEOUT: Final = 15.0
+"""Seconds that systemd allows for closing everything after that."""
 
 
 class StartError(Exception):
@@ -93,9 +96,12 @@ class Agent(Service):
             proxy=route_of(config.proxy),
             system_trust=config.gateway.ca == "system",
             software=f"workato-agent/{self.version}",
-            attempted=self.metrics.tunnel_attempted,
+            attempted=self._attempted,
         )
-        self.reloader = Reloader(reactor, config, self.served, self._config_changed)
+        self.systemd = SystemdNotifier.of(reactor, self._status_line)
+        self.reloader = Reloader(
+            reactor, config, self.served, self._config_changed, ended=self.systemd.ready
+        )
         self.renewal = Renewal(reactor, self.identity, lambda: self.tunnel.session)
         self._watch()
         # In the order in which they start; they stop the other way round.
@@ -107,6 +113,7 @@ class Agent(Service):
             self.reloader,
         )
         self._running: list[IService] = []
+        self._tried = False
 
     # -- parts ---------------------------------------------------------------------------------
 
@@ -170,7 +177,18 @@ class Agent(Service):
 
     def reload(self) -> None:
         """Read the config file anew and serve what it says; see :class:`.reloading.Reloader`."""
-        self.reloader.reload()
+        if self.running:
+            self.systemd.reloading()
+            self.reloader.reload()
+
+    def _attempted(self, outcome: Outcome) -> None:
+        """The first attempt to connect makes the agent ready for systemd, whatever came of it: when
+        it went well calls succeed from here on, and a gateway that is away must not fail a boot.
+        """
+        self.metrics.tunnel_attempted(outcome)
+        if not self._tried:
+            self._tried = True
+            self.systemd.ready()
 
     def _config_changed(self) -> None:
         self.config = self.reloader.config
@@ -215,6 +233,19 @@ class Agent(Service):
             "audit": self.audit.status(),
         }
 
+    def _status_line(self) -> str:
+        """For ``systemctl status``."""
+        tunnel = self.tunnel
+        if not self.running:
+            return f"Stopping, {self.dispatcher.in_flight} calls in flight"
+        line = f"Connected to {tunnel.host}:{tunnel.port}"
+        if not self.connected:
+            line = f"Not connected to {tunnel.host}:{tunnel.port}"
+            if tunnel.problem:
+                line += f": {tunnel.problem}"
+        line += f"; {len(self.served.catalogue())} profiles"
+        return f"{line}; config.yml is refused, see the log" if self.reloader.problem else line
+
     # -- life ----------------------------------------------------------------------------------
 
     def use_log_of(self, application: Any) -> None:
@@ -255,6 +286,7 @@ class Agent(Service):
 
     async def _end(self) -> None:
         seconds = self.config.gateway.drain
+        self.systemd.stopping(seconds + ABORT_TIMEOUT + CLOSE_TIMEOUT)
         if self.dispatcher.in_flight:
             self._log.info(
                 "Stopping: {calls} calls in flight have {seconds:g} s to end",
@@ -275,6 +307,7 @@ class Agent(Service):
             ABORT_TIMEOUT, self._reactor, onTimeoutCancel=lambda _result, _seconds: None
         )
         await self._close()
+        self.systemd.end()
         self._log.info("Stopped", event="agent_stopped")
 
     async def _close(self) -> None:

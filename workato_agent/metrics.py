@@ -9,13 +9,10 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import generate_latest
 from twisted.application.service import Service
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTCP
-from twisted.web.http import Request
-from twisted.web.resource import NoResource, Resource
-from twisted.web.server import Site
 
 from workato_tunnel.frames import Open
 
@@ -174,25 +171,6 @@ class _Profile:
             self._rows.inc(end.rows)
 
 
-class _MetricsPage(Resource):
-    isLeaf = True  # noqa: N815
-
-    def __init__(self, metrics: AgentMetrics) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._metrics = metrics
-
-    def render_GET(self, request: Request) -> bytes:  # noqa: N802
-        request.setHeader(b"content-type", CONTENT_TYPE_LATEST.encode())
-        return self._metrics.exposition()
-
-
-class _QuietSite(Site):
-    """A scrape each few seconds is nothing to log."""
-
-    def log(self, request: Request) -> None:
-        """Nothing."""
-
-
 class MetricsListener(Service):
     """``GET /metrics`` on a loopback address. ``startService`` raises MetricsListenerError."""
 
@@ -215,11 +193,10 @@ class MetricsListener(Service):
 
     def startService(self) -> None:
         """Listen."""
-        root = Resource()
-        root.putChild(b"metrics", _MetricsPage(self._metrics))
-        root.putChild(b"", NoResource("the metrics are at /metrics"))
-        site: Any = _QuietSite(root, timeout=30)  # type: ignore[no-untyped-call]
-        site.noisy = False
+        # Twisted's web server is 2 MB of memory that an agent without a listener need not spend.
+        from .metrics_page import metrics_site  # noqa: PLC0415
+
+        site = metrics_site(self._metrics.exposition)
         host, port = self._listen
         try:
             self._port = self._reactor.listenTCP(port, site, backlog=16, interface=host)

@@ -34,6 +34,7 @@ class Reloader(Service):
     nothing half-written is read. A file that is no valid config changes nothing.
 
     :param changed: called when other profiles are served, or when :attr:`problem` has changed.
+    :param ended: called when the file has been read, whatever came of it.
     :ivar config: what is in force.
     :ivar problem: why the file is not in force; "" when it is.
     :ivar waiting: sections that differ from the file until the agent is started again.
@@ -49,6 +50,7 @@ class Reloader(Service):
         served: ServedProfiles,
         changed: Callable[[], None],
         load: Callable[[Path], AgentConfig] = load_config,
+        ended: Callable[[], None] = lambda: None,
         in_thread: Callable[..., Deferred[AgentConfig]] = deferToThread,
     ) -> None:
         self.config = config
@@ -59,6 +61,7 @@ class Reloader(Service):
         self._served = served
         self._changed = changed
         self._load = load
+        self._ended = ended
         self._in_thread = in_thread
         self._taken = self._seen = self._look()
         self._timer: IDelayedCall | None = None
@@ -92,9 +95,13 @@ class Reloader(Service):
 
     def _read(self, _: object) -> None:
         self._reading = None
-        if self._again and self.running:
+        if not self.running:
+            return
+        if self._again:
             self._again = False
             self.reload()
+        else:
+            self._ended()
 
     async def _reload(self) -> None:
         file = self.config.file

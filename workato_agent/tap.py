@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Final
 from twisted.application.service import IService
 from twisted.python.usage import Options as UsageOptions
 
+from workato_tunnel.tx.process import acting_as
+
 from .app import Agent, StartError
 from .config import ConfigError, load_config
 from .system import config_folder
@@ -64,12 +66,13 @@ def makeService(options: Options) -> IService:
     """The agent that the options describe. Ends the program when it can't be built."""
     from twisted.internet import reactor  # noqa: PLC0415 - twistd may install another one before
 
+    twistd = getattr(options, "parent", None) or {}
     try:
-        config = load_config(Path(options["config"]))
-        agent = TwistdAgent(config, reactor)
+        with acting_as(twistd.get("uid"), twistd.get("gid")):
+            config = load_config(Path(options["config"]))
+            agent = TwistdAgent(config, reactor)
     except (StartError, ConfigError) as error:
         raise SystemExit(f"workato-agent: {error}") from None
-    twistd = getattr(options, "parent", None) or {}
     lost = not twistd.get("nodaemon") and config.logging.path is None
     agent.log_by_twistd = lost or any(twistd.get(name) for name in _LOG_OPTIONS)
     return agent

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from workato_tunnel.errors import ErrorCode
 from workato_tunnel.settings import Settings
 from workato_tunnel.tx.process import raise_file_limit, settle_heap
+from workato_tunnel.tx.systemd import SystemdNotifier
 from workato_tunnel.tx.tls import PromptTLSFactory
 from workato_tunnel.windows import CreditBudget
 
@@ -54,6 +55,8 @@ TICK: Final = 1.0
 TOKEN_USES: Final = 60.0
 CERTIFICATES: Final = 300.0
 HOUSEKEEPING: Final = 3600.0
+CLOSE_TIMEOUT: Final = 15.0
+"""Seconds that systemd allows for closing everything after the drain."""
 
 
 def _version() -> str:
@@ -110,6 +113,7 @@ class Gateway(Service):
         self._draining = False
         self._begun = False
         self._loops: list[LoopingCall] = []
+        self.systemd = SystemdNotifier.of(reactor, self._status_line)
 
         self.store = SqliteStore.beside(config.storage, reactor)
         self.registry = Registry()
@@ -248,9 +252,12 @@ class Gateway(Service):
 
     # Life
 
+    log_by_twistd = False
+    """Whether twistd's own options say where the log goes."""
+
     def setServiceParent(self, parent: Any) -> None:  # noqa: N802
-        """Under twistd the parent is the application, which takes our log observer."""
-        if isinstance(parent, Componentized):
+        """Under twistd the parent is the application, whose log we write unless twistd was told."""
+        if isinstance(parent, Componentized) and not self.log_by_twistd:
             parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
@@ -267,6 +274,8 @@ class Gateway(Service):
 
     def startService(self) -> None:
         """Open the store, then take connections."""
+        if not self._tunnel_listener.listening:
+            self.privilegedStartService()  # twist starts services without it
         super().startService()  # type: ignore[no-untyped-call]
         begun = Deferred.fromCoroutine(self._begin())
         begun.addErrback(self._failed_to_begin)
@@ -296,6 +305,20 @@ class Gateway(Service):
             scheme=scheme,
             api=str(self._config.api.listen),
         )
+        self.systemd.ready()
+
+    def reload(self) -> None:
+        """Read the listeners' certificates anew, as after their renewal by somebody else."""
+        if self._begun and not self._draining:
+            self.systemd.reloading()
+            self._renew_certificates()
+            self.systemd.ready()
+
+    def _status_line(self) -> str:
+        """For ``systemctl status``."""
+        agents, callers = len(list(self.registry)), self._http.connections
+        state = "Draining" if self._draining else f"Tunnels on {self._config.tunnel.listen}"
+        return f"{state}; {agents} agents, {callers} connections of callers"
 
     def _once(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Deferred[None]:
         """A periodic task; one that fails is tried again next time."""
@@ -311,8 +334,8 @@ class Gateway(Service):
         self._log.failure("The gateway can't start", event="gateway_not_started", failure=failure)
         self._reactor.stop()
 
-    async def _keep_house(self) -> None:
-        """Renew the listeners' certificate when it is time, and forget what is too old."""
+    def _renew_certificates(self) -> None:
+        """Make the listeners' certificate anew when it is time, and read those of others again."""
         try:
             if ensure_server_certificate(self._authority, self._config.ca.server, self._hosts):
                 self._log.info(
@@ -326,6 +349,10 @@ class Gateway(Service):
                 "The listeners' certificates could not be renewed or read again",
                 event="listener_certificate_not_renewed",
             )
+
+    async def _keep_house(self) -> None:
+        """Renew the listeners' certificate when it is time, and forget what is too old."""
+        self._renew_certificates()
 
         def thd_forget(transaction: Transaction) -> None:
             now = time.time()
@@ -343,6 +370,7 @@ class Gateway(Service):
     async def _end(self) -> None:
         self._draining = True
         self._webhooks.leave_presence()
+        self.systemd.stopping(self._config.drain + CLOSE_TIMEOUT)
         self._log.info(
             "Draining: {calls} connections, at most {seconds:g} s",
             event="gateway_draining",
@@ -362,6 +390,7 @@ class Gateway(Service):
                 loop.stop()
         self._webhooks.stop()
         await self._close()
+        self.systemd.end()
         self._log.info("Stopped", event="gateway_stopped")
 
     async def _close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
@@ -70,7 +71,8 @@ def _folder(info: ValidationInfo) -> Path:
 def _resolved(value: object, info: ValidationInfo) -> object:
     if not isinstance(value, str | Path) or value == "":
         raise ValueError("expected a path")
-    return _folder(info) / value
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY", "$CREDENTIALS_DIRECTORY")
+    return _folder(info) / str(value).replace("$CREDENTIALS_DIRECTORY", credentials)
 
 
 def _storage(value: object, info: ValidationInfo) -> Path:

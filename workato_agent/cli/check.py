@@ -13,8 +13,9 @@ from attrs import asdict, evolve, frozen
 from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError, gatherResults  # noqa: A004
 
 from workato_tunnel.problems import Problem
+from workato_tunnel.tx.process import become_owner_of
 
-from ..config import AgentConfig, ConfigError, load_config
+from ..config import AgentConfig, ConfigError, load_config, load_options
 from ..config.jsonschema import config_schema
 from ..requests import Request, Response
 from ..services.base import ProfileService
@@ -167,6 +168,8 @@ def _run(arguments: argparse.Namespace) -> int:
         show_json(config_schema())
         return DONE
     try:
+        # Root has rights that the agent has not: what it checks would say nothing of the agent.
+        become_owner_of(load_options(arguments.config, ("gateway",)).identity)
         config = load_config(arguments.config, fetch=not arguments.no_connect)
     except ConfigError as error:
         tell_config_error(error, as_json=arguments.json)

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from workato_tunnel.tx.process import become_owner_of
+
 from ..config import AgentConfig, ConfigError, load_options
 from ..identity.enrolment import EnrolmentError, EnrolmentResult, enrol
 from ..tunnel.access import route_of
@@ -36,6 +38,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except ConfigError as error:
         tell_config_error(error, as_json=arguments.json)
         return FAILED
+    become_owner_of(config.identity)
     try:
         result = on_reactor(
             lambda reactor: enrol(

@@ -6,24 +6,22 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Final
 
 from ..version import VERSION
-from . import check, encrypt, enrol, run, status, verify_audit
+from .commands import Command
 from .output import FAILED, INTERRUPTED
 
-COMMANDS: Final = (
-    enrol.COMMAND,
-    check.COMMAND,
-    run.COMMAND,
-    encrypt.COMMAND,
-    status.COMMAND,
-    verify_audit.COMMAND,
-)
+COMMANDS: Final = ("enrol", "check", "run", "encrypt", "status", "verify-audit")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The command line, whole or with these commands only.
+
+    A command's module is loaded with it: what only ``check`` needs would else stay in the memory of
+    an agent for as long as it runs.
+    """
     whole = argparse.ArgumentParser(
         prog="workato-agent",
         description="On-prem agent: lets callers of a gateway reach what this host can reach.",
@@ -34,7 +32,8 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(
         title="commands", dest="command", metavar="COMMAND", required=True
     )
-    for command in COMMANDS:
+    for name in names:
+        command: Command = import_module(f".{name.replace('-', '_')}", __package__).COMMAND
         one = commands.add_parser(
             command.name,
             help=command.summary,
@@ -50,7 +49,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. Wrong use exits with 2 (argparse)."""
-    parsed = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    named = [name for name in given[:1] if name in COMMANDS]
+    parsed = parser(named or COMMANDS).parse_args(given)
     try:
         status: int = parsed.run(parsed)
         sys.stdout.flush()

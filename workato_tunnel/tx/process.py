@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 try:
@@ -34,3 +38,37 @@ def settle_heap() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_THRESHOLDS)
+
+
+def become_owner_of(folder: Path) -> None:
+    """Where root works in a folder that is another user's: be that user, for good.
+
+    What a command makes there then belongs to the service that is to read it, and root writes
+    nowhere where another could have laid a link. Root's own folder, or a missing one, changes
+    nothing.
+    """
+    if os.name != "posix" or os.geteuid() != 0 or not folder.is_dir():
+        return
+    owner = folder.stat()
+    if owner.st_uid != 0:
+        os.setgroups([])
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
+
+
+@contextmanager
+def acting_as(uid: int | None, gid: int | None) -> Iterator[None]:
+    """Where root will be another user later (twistd's ``--uid``, ``--gid``): be it for a while, so
+    that what is read and made meanwhile is what that user may read, and belongs to it.
+    """
+    if os.name != "posix" or os.geteuid() != 0:
+        yield
+        return
+    before = os.getegid()
+    os.setegid(before if gid is None else gid)
+    os.seteuid(0 if uid is None else uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(before)
