@@ -48,6 +48,7 @@ class Candidates(SynchronousTestCase):
             ([], "http", None, "agent_inactive", "no agent"),
             ([down], "http", None, "agent_inactive", "reconnecting"),
             ([down], "http", "a", "agent_inactive", "'a'"),
+            ([MemoryAgent("c", profiles=()), up], "jms", None, "agent_inactive", "'c'"),
             ([up], "http", None, "profile_not_found", "'crm'"),
             ([up, down], "jms", None, "service_not_found", "'jms'"),
             ([up], "http", "b", "profile_not_found", "'b'"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from workato_tunnel.frames import Catalogue, Open
 from workato_tunnel.problems import Problem
@@ -82,6 +82,10 @@ def candidates(
     return offering
 
 
+_NOT_YET: Final = Catalogue()
+"""What is known of an agent before its first catalogue has come."""
+
+
 def _busy(agent: Candidate) -> int:
     return agent.streams
 
@@ -111,6 +115,14 @@ def _absence(
             "agent_inactive",
             detail,
             hint="See `workato-gateway agent list`, and `workato-agent status` on its machine.",
+            retry_after=RETRY_AFTER,
+        )
+    silent = [agent.name for agent in ready if agent.catalogue == _NOT_YET]
+    if silent:
+        return Problem(
+            "agent_inactive",
+            f"agent {silent[0]!r} of group {group!r} has just connected",
+            hint="It has not yet said what it offers: try again in a moment.",
             retry_after=RETRY_AFTER,
         )
     services = {entry.service for agent in ready for entry in agent.catalogue.profiles}
