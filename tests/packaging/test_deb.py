@@ -15,7 +15,6 @@ from workato_client.cli import parser as client_parser
 from workato_gateway.cli.main import build_parser as gateway_parser
 
 MOST_PACKED = 25_000_000
-MOST_INSTALLED = 120_000_000
 BUILD_SECONDS = 300
 PARSERS: dict[str, Any] = {
     "workato-agent": agent_parser,
@@ -58,8 +57,6 @@ class PackageTests(SynchronousTestCase):
         self.assertLess(built().seconds, BUILD_SECONDS)
         packed = sum(built().file(name).stat().st_size for name in NAMES)
         self.assertLess(packed, MOST_PACKED)
-        size = int(run("du", "--summarize", "--bytes", str(unpacked())).split()[0])
-        self.assertLess(size, MOST_INSTALLED)
 
     def test_lintian_finds_no_error_that_is_not_explained(self) -> None:
         (changes,) = built().folder.glob("*.changes")

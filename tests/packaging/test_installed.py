@@ -23,6 +23,7 @@ from tests.support.packages import NAMES, PREVIOUS, ROOT, PackagingError, built,
 GROUP: Final = "plant-3"
 MOST_COMMANDS: Final = 9
 MOST_IDLE_KIB: Final = 80 * 1024
+MOST_INSTALLED: Final = 120_000_000
 CONFIG: Final = "/etc/workato-agent/config.yml"
 SECRET: Final = "s3cret-of-the-stock"
 
@@ -159,6 +160,11 @@ class ServiceTests(SynchronousTestCase):
             lambda: "; 2 agents, " in cloud.property(NAMES[1], "StatusText"),
             "told how many agents there are",
         )
+
+    def test_what_is_installed_is_small(self) -> None:
+        """With the bytecode that is made when it is installed."""
+        total = site().cloud.run("du -cbs /opt/workato-agent /usr/share/doc/workato-* | tail -1")
+        self.assertLess(int(total.split()[0]), MOST_INSTALLED)
 
     def test_an_idle_agent_is_small(self) -> None:
         """With one profile, after its first query."""
