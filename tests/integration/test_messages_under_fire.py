@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.activemq import ActivemqServer
 from tests.support.broker_drill import GROUP, Drill
+from tests.support.cutting_relay import wait_until
 
 COUNT = 1_000
 KILLS = ["agent", "tunnel", "broker", "gateway"]
@@ -41,6 +42,8 @@ def shared_drill() -> Drill:
 class Messages(SynchronousTestCase):
     def setUp(self) -> None:
         self.drill = shared_drill()
+        # The last kill of another test may not be over yet.
+        wait_until(self.drill.deployment.connected)
 
     def opened(self, path: str, body: object) -> http.client.HTTPConnection:
         """A call whose answer has not been read."""
