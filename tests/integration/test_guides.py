@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from demo.deployment import Deployment
 from demo.processes import command, run
 from tests.support import documents
+from tests.support.cutting_relay import wait_until
 from tests.support.postgresql import PASSWORD, SUPERUSER, shared_server
 from tests.support.premises import HTTP_PASSWORD, HttpApplication
 from tests.support.webhook_receiver import SECRET, WebhookReceiver
@@ -88,8 +89,8 @@ class ConnectingTargets(GuideCase):
     def prepare(self) -> dict[str, str]:
         """The targets, and what the page's config says of them."""
         server = shared_server()
-        server.run("drop table if exists orders")
         server.run("create table orders (name text, amount int)")
+        self.addCleanup(server.run, "drop table orders")
         server.run("insert into orders values ('hinge', 12), ('bolt', 5), ('screw', 400)")
         shutil.copy(server.folder / "ca.crt", self.folder / "erp-ca.crt")
         application = HttpApplication()
@@ -176,6 +177,8 @@ class Operating(GuideCase):
         deployment.admin("group", "create", GROUP)
         deployment.enrol(deployment.admin("agent", "code", GROUP, "--name", "press-7"))
         deployment.start_agent()
+        # The command line reads the store, into which the gateway writes once in a while.
+        wait_until(lambda: "active" in deployment.admin("agent", "list"))
         self.read("operations.md", ONPREM_URL=deployment.url)
 
         shutil.copy(deployment.gateway_config, self.folder / "gateway.yml")
