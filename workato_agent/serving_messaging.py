@@ -27,19 +27,18 @@ from .config.jms import (
 )
 from .config.secrets import Secret
 from .services.base import ProfileService
+from .services.handshakes import ClientCertificate, TlsSettings
 from .services.jms.broker import Broker
 from .services.jms.service import JmsService
 from .services.jms.settings import (
     Address,
     AmqpSettings,
-    ClientCertificate,
     JavaSettings,
     JmsPolicy,
     JmsSettings,
     JndiSettings,
     SqsSettings,
     StompSettings,
-    TlsSettings,
 )
 
 PUBLISHING: Final = 1

@@ -251,52 +251,8 @@ class Commands(Case):
             self.failed("token", "create", "--owner", "bob", "--scope", "g:files"),
         )
 
-    def test_what_a_config_file_names_is_made_where_it_wants_it(self) -> None:
-        folder = self.folder.parent / "elsewhere"
-        (folder / "state").mkdir(parents=True)
-        file = folder / "gateway.yml"
-        text = (
-            "# kept\npublic_url: https://old.example\nstorage: sqlite:state/gateway.db\n"
-            "ca: { certificate: state/ca.crt, key: state/ca.key, server: state/server.pem }\n"
-        )
-        file.write_text(text)
-        file.chmod(0o640)
-        outcome = gateway_here("init", "--config", file, "--public-url", URL)
-        self.assertEqual(outcome.status, 0, outcome.err)
-        self.assertRegex(outcome.out, r"\Aonprem_[A-Za-z0-9_-]{43}\n\Z")
-        self.assertEqual(file.read_text(), text.replace("https://old.example", URL))
-        self.assertEqual(file.stat().st_mode & 0o777, 0o640)
-        names = {path.name: path.stat().st_mode & 0o777 for path in (folder / "state").iterdir()}
-        self.assertEqual(
-            names, {"ca.crt": 0o644, "ca.key": 0o600, "gateway.db": 0o600, "server.pem": 0o600}
-        )
-        listed = gateway_here("token", "list", "--config", file, "--json")
-        self.assertEqual([each["owner"] for each in json.loads(listed.out)], ["admin"])
-
-        again = gateway_here("init", "--config", file, "--public-url", "https://other.example")
-        self.assertEqual((again.status, again.out), (1, ""))
-        self.assertIn("state/ca.key", again.err)
-        self.assertIn(URL, file.read_text())
-
-    def test_a_config_file_may_hold_the_url_already(self) -> None:
-        file = self.folder.parent / "mine.yml"
-        file.write_text(f"public_url: {URL}\n")
-        self.assertEqual(gateway_here("init", "--config", file).status, 0)
-        self.assertEqual(file.read_text(), f"public_url: {URL}\n")
-
-    def test_what_can_not_be_made_leaves_nothing(self) -> None:
-        file = self.folder.parent / "mine.yml"
-        file.write_text(f"public_url: {URL}\nstorage: sqlite:missing/gateway.db\n")
-        outcome = gateway_here("init", "--config", file)
-        self.assertEqual((outcome.status, outcome.out), (1, ""))
-        self.assertIn("missing/gateway.db", outcome.err)
-        self.assertFalse((self.folder.parent / "ca.key").exists())
-
     def test_wrong_use_is_2(self) -> None:
         for arguments in (
-            [],
-            ["--dir", "x", "--config", "y", "--public-url", URL],
-            ["--config", "y", "--listen-api", "127.0.0.1:1"],
             [],
             ["nonsense"],
             ["group"],

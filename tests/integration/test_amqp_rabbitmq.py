@@ -14,12 +14,12 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.trial.unittest import TestCase
 
 from tests.support import rabbitmq
+from workato_agent.services.handshakes import TlsSettings
 from workato_agent.services.jms.broker import Destination, OutgoingMessage, Source
 from workato_agent.services.jms.brokers.amqp import AmqpBroker
 from workato_agent.services.jms.settings import (
     Address,
     AmqpSettings,
-    TlsSettings,
 )
 from workato_tunnel.problems import Problem
 

@@ -26,10 +26,10 @@ from tests.support.java_brokers import (
     receive,
 )
 from tests.support.ports import free_port
+from workato_agent.services.handshakes import ClientCertificate, TlsSettings
 from workato_agent.services.jms.broker import Source
 from workato_agent.services.jms.brokers.jms_java import JavaBroker
 from workato_agent.services.jms.brokers.jms_java_activemq import bounded_url
-from workato_agent.services.jms.settings import ClientCertificate, TlsSettings
 from workato_tunnel.problems import Problem
 
 ROOT = Path(__file__).parents[2]

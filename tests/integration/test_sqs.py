@@ -21,9 +21,10 @@ from twisted.web.server import NOT_DONE_YET, Site
 from tests.support import sqs
 from tests.support.certificates import write_certificates
 from tests.support.folders import folder_for
+from workato_agent.services.handshakes import TlsSettings
 from workato_agent.services.jms.broker import Batch, Destination, OutgoingMessage, Source
 from workato_agent.services.jms.brokers.sqs import SqsBroker
-from workato_agent.services.jms.settings import SqsSettings, TlsSettings
+from workato_agent.services.jms.settings import SqsSettings
 from workato_tunnel.problems import Problem
 
 MANY = 1 << 24

@@ -13,17 +13,15 @@ from twisted.trial.unittest import TestCase
 
 from tests.support import activemq
 from tests.support.ports import free_port
+from workato_agent.services.handshakes import ClientCertificate, TlsSettings, Trust
 from workato_agent.services.jms.broker import Destination, OutgoingMessage, Source
 from workato_agent.services.jms.brokers.stomp import StompBroker
 from workato_agent.services.jms.brokers.stomp_link import LinkLost, Refused, StompLink
 from workato_agent.services.jms.memory import MemoryServer
 from workato_agent.services.jms.settings import (
     Address,
-    ClientCertificate,
     StompSettings,
-    TlsSettings,
 )
-from workato_agent.services.jms.tls import Trust
 from workato_tunnel.problems import Problem
 
 QUEUE = Destination("queue", "connecting")

@@ -164,7 +164,8 @@ class Handshake:
         connection = Connection(self._context, None)
         connection.set_app_data(tls_protocol)
         if not _is_address(self._host):
-            connection.set_tlsext_host_name(self._host.encode("ascii"))
+            encoding = "ascii" if self._host.isascii() else "idna"
+            connection.set_tlsext_host_name(self._host.encode(encoding))
         if self._verify:
             connection.set_verify(VERIFY_PEER | VERIFY_FAIL_IF_NO_PEER_CERT, self._checked)
         else:

@@ -17,8 +17,8 @@ from twisted.internet.protocol import Factory, Protocol
 
 from workato_tunnel.problems import Problem
 
-from .settings import Address, TlsSettings
-from .tls import Handshake, Trust
+from ..handshakes import Handshake, TlsSettings, Trust, openssl_words
+from .settings import Address
 
 T = TypeVar("T")
 P = TypeVar("P", bound=Protocol)
@@ -105,12 +105,13 @@ def lost_problem(
     """Why a connection that had no login yet was lost."""
     extra = {"host": address.host, "port": address.port}
     if handshake is not None and handshake.refusal is not None:
-        return Problem("target_tls_failed", f"{address}: {handshake.refusal}", extra=extra)
+        refusal = handshake.refusal
+        detail = f"{address}: {refusal.detail}"
+        return Problem("target_tls_failed", detail, hint=refusal.hint, extra=extra)
     if isinstance(reason, TLSError):
-        words = "; ".join(str(each[-1]) for each in reason.args[0]) if reason.args else ""
         return Problem(
             "target_tls_failed",
-            f"{address}: the TLS handshake failed: {words or 'no reason given'}",
+            f"{address}: the TLS handshake failed: {openssl_words(reason)}",
             hint="check that this port speaks TLS, and whether it asks for a client certificate",
             extra=extra,
         )

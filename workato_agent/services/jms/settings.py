@@ -10,6 +10,7 @@ from attrs import field, frozen
 from attrs.validators import ge, gt, le, min_len
 
 from ...config.destinationpatterns import DestinationPattern
+from ..handshakes import TlsSettings
 
 MIB = 2**20
 
@@ -56,29 +57,6 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@frozen
-class ClientCertificate:
-    """What the agent shows in TLS: PEM, the certificate first and then those above it."""
-
-    chain: bytes
-    key: bytes = field(repr=False)
-    password: str | None = field(default=None, repr=False)
-
-
-@frozen
-class TlsSettings:
-    """How a connection is secured.
-
-    :ivar ca: PEM certificates to trust instead of the system's.
-    :ivar trust_all: accept any certificate. ``verify_host``: it must name the broker's host.
-    """
-
-    ca: bytes | None = field(default=None, repr=False)
-    trust_all: bool = False
-    verify_host: bool = True
-    certificate: ClientCertificate | None = None
 
 
 @frozen
@@ -150,7 +128,7 @@ class SqsSettings:
     secret_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
     endpoint: str | None = None
-    tls: TlsSettings | None = TlsSettings()
+    tls: TlsSettings | None = field(factory=TlsSettings)
     connect_timeout: float = field(default=10.0, validator=gt(0))
     max_connections: int = field(default=64, validator=ge(1))
     visibility: float = field(default=30.0, validator=gt(0))

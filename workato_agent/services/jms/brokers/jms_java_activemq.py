@@ -11,7 +11,7 @@ from attrs import frozen
 
 from workato_tunnel.problems import Problem
 
-from ..settings import TlsSettings
+from ...handshakes import TlsSettings
 from .jms_java_tls import thd_key_managers, thd_trust_managers
 
 FACTORY: Final = "org.apache.activemq.ActiveMQConnectionFactory"

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_an
 
 from workato_tunnel.problems import Problem
 
-from ..settings import TlsSettings
+from ...handshakes import TlsSettings
 
 _IN_MEMORY: Final = "in-memory"
 

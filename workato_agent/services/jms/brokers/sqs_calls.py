@@ -34,9 +34,9 @@ from zope.interface import implementer
 from workato_tunnel.problems import Problem
 
 from ....config.aws import LOGIN_HINTS, AwsKeys
+from ...handshakes import Handshake, Trust
 from ..dialling import lost_problem
 from ..settings import Address, SqsSettings
-from ..tls import Handshake, Trust
 
 T = TypeVar("T")
 _SERVICE: Final = "sqs"
