@@ -284,6 +284,7 @@ class Gateway(Service):
         await self.store.open()
         await self._watch.begin()
         await self._webhooks.begin()
+        await self._watch.begin_attendance()
         for work, seconds in (
             (self._watch.tick, TICK),
             (self._webhooks.review, CERTIFICATES),

@@ -112,6 +112,10 @@ class StoreContract:
             await self.read("agent", "a1"),
             evolve(AGENT, last_seen=NOW + 5, last_address="10.0.0.1", catalogue=b"\x80"),
         )
+        await self.write("record_attendance", [evolve(first, at=NOW + 9)])
+        await self.write("forget_attendance")
+        agent = await self.read("agent", "a1")
+        self.assertEqual((agent.connected, agent.last_seen), (False, NOW + 9))
 
     async def test_a_code_is_used_once(self: Any) -> None:
         await self.write("add_code", CODE)

@@ -75,6 +75,13 @@ class Watch:
         await self._tokens.refresh()
         await self._directory.refresh()
 
+    async def begin_attendance(self) -> None:
+        """Before anybody can connect: whom a gateway that was killed has left as connected is gone.
+
+        Raises StoreError.
+        """
+        await self._store.write(lambda rows: rows.forget_attendance())
+
     async def look(self) -> None:
         """Take in what has changed; when this returns, it is in force. Raises StoreError."""
         async with self._turn:

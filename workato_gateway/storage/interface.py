@@ -38,7 +38,7 @@ class Agent:
     """An agent, from the moment somebody spoke of it. Times are Unix seconds.
 
     :ivar serial: of the newest certificate, lower-case hex; None while it awaits its set-up.
-    :ivar connected: as of ``last_seen``; stale when the gateway was killed.
+    :ivar connected: as of ``last_seen``; stale while a gateway that was killed is not back.
     :ivar catalogue: MessagePack of the last :class:`workato_tunnel.frames.Catalogue`.
     """
 
@@ -168,6 +168,9 @@ class Transaction(Protocol):
 
     def record_attendance(self, seen: Sequence[Attendance]) -> None:
         """Not a change: nobody has to react to it."""
+
+    def forget_attendance(self) -> None:
+        """Nobody is connected. Not a change either."""
 
     def add_code(self, code: ActivationCodeRecord) -> None: ...
     def code(self, digest: bytes) -> ActivationCodeRecord | None: ...

@@ -180,6 +180,9 @@ class SqliteTransaction:
             [(s.at, s.connected, s.address, s.catalogue, s.agent_id) for s in seen],
         )
 
+    def forget_attendance(self) -> None:
+        self._connection.execute("UPDATE agents SET connected = 0 WHERE connected")
+
     # Activation codes
 
     def add_code(self, code: ActivationCodeRecord) -> None:
