@@ -2,6 +2,9 @@
 
 A skipped test or one marked as expected to fail has shown nothing, so it counts as failed; so do
 a step that failed without a failing test (lint, a run that broke off) and a run with no tests.
+
+``count.py --again LOG`` prints the tests that failed, where they are few and account for all that
+did not pass: they may be tried once more by themselves. ``LOG.again`` is what came of that.
 """
 
 import re
@@ -9,6 +12,8 @@ import sys
 from pathlib import Path
 
 _RAN = re.compile(r"^Ran (\d+) tests? in ", re.MULTILINE)
+_TEST = re.compile(r"^tests(?:\.\w+)+\.[A-Z]\w*\.test_\w+$", re.MULTILINE)
+_FEW = 5
 _VERDICT = re.compile(r"^(?:PASSED|FAILED)(?: \((.*)\))?$", re.MULTILINE)
 
 
@@ -31,9 +36,23 @@ def count(log: str) -> tuple[int, int]:
     return passed, max(failed, ran - passed)
 
 
+def again(log: str) -> list[str]:
+    """The tests that may be tried once more."""
+    ran = sum(int(number) for number in _RAN.findall(log))
+    tests = sorted(set(_TEST.findall(log)))
+    return tests if len(tests) == ran - count(log)[0] <= _FEW else []
+
+
 def main(log: str, *failed_steps: str) -> int:
     """Print the line; 0 only when tests ran and all of everything passed."""
-    passed, failed = count(Path(log).read_text(encoding="utf-8", errors="replace"))
+    text = Path(log).read_text(encoding="utf-8", errors="replace")
+    passed, failed = count(text)
+    second = Path(f"{log}.again")
+    if second.exists():
+        repaired, failed = count(second.read_text(encoding="utf-8", errors="replace"))
+        failed = max(failed, len(again(text)) - repaired)
+        passed += repaired
+        print(f"on a second try {repaired} passed: {' '.join(again(text))}")
     if "lint" in failed_steps or ("test" in failed_steps and not failed):
         failed += 1
     if not passed:
@@ -44,4 +63,7 @@ def main(log: str, *failed_steps: str) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "--again":
+        print(*again(Path(sys.argv[2]).read_text(encoding="utf-8", errors="replace")))
+        sys.exit(0)
     sys.exit(main(*sys.argv[1:]))

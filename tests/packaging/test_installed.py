@@ -340,7 +340,8 @@ class SurvivalTests(SynchronousTestCase):
 class UpgradeTests(SynchronousTestCase):
     def test_no_call_is_lost_while_one_agent_of_two_is_upgraded(self) -> None:
         plant = site().plant
-        site().wait_for_answer(agent="cloud")
+        for name in ("cloud", "plant"):
+            site().wait_for_answer(agent=name)
         poll(lambda: site().agents()["plant"]["version"] == PREVIOUS, "told of the version")
         plant.take(built().file("workato-agent"))
         held = self._held_call()
@@ -388,6 +389,8 @@ class UpgradeTests(SynchronousTestCase):
         )
 
         def in_hand() -> bool:
+            if call.poll() is not None:
+                self.fail(f"the call that should be held has ended: {call.communicate()[0]}")
             status = json.loads(site().plant.run("workato-agent status --json"))
             return bool(status["calls_in_flight"])
 
