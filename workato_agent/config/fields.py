@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, NoReturn
@@ -21,6 +22,23 @@ def refuse(message: str, hint: str | None = None, *, at: str | int | None = None
     """
     context = {"message": message, "hint": hint, "at": at}
     raise PydanticCustomError("refused", "{message}", context)
+
+
+def authority_file(value: Path | None, *, at: str | None = None) -> Path | None:
+    """A CA's file that is there. For validators: fails the validation."""
+    if value is not None and not value.is_file():
+        refuse("there is no such file", "expected a CA's certificate in PEM form", at=at)
+    return value
+
+
+def authority_digest(ca: Path | None) -> bytes:
+    """Of what the file under the key ``ca`` holds: a reload sees by it that it holds others."""
+    if ca is None:
+        return b""
+    try:
+        return sha256(ca.read_bytes()).digest()
+    except OSError as error:
+        refuse(f"can't be read: {error.strerror}", at="ca")
 
 
 class Model(BaseModel):

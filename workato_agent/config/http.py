@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from .clientcertificates import CertificateAuth
-from .fields import ConfigPath, Model, PositiveSeconds, Text, refuse, split_url
+from .fields import (
+    ConfigPath,
+    Model,
+    PositiveSeconds,
+    Text,
+    authority_digest,
+    authority_file,
+    refuse,
+    split_url,
+)
 from .policies import HttpPolicy
 from .profiles import ProfileConfig
 from .secrets import Secret
@@ -119,17 +127,11 @@ class HttpTarget(ProfileConfig):
     @field_validator("ca")
     @classmethod
     def _ca(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_file():
-            refuse("there is no such file", "expected a CA's certificate in PEM form")
-        return value
+        return authority_file(value)
 
     @model_validator(mode="after")
     def _look_at_ca(self) -> HttpTarget:
-        if self.ca is not None:
-            try:
-                self._trusted = sha256(self.ca.read_bytes()).digest()
-            except OSError as error:
-                refuse(f"can't be read: {error.strerror}", at="ca")
+        self._trusted = authority_digest(self.ca)
         return self
 
     def remarks(self) -> tuple[str, ...]:

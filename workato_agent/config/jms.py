@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -24,7 +23,18 @@ from .database.odbc import Properties
 from .database.properties import kind_of, near
 from .destinationpatterns import DestinationPattern
 from .errors import suggestion
-from .fields import ConfigPath, Model, PositiveSeconds, Seconds, Size, Text, refuse, split_url
+from .fields import (
+    ConfigPath,
+    Model,
+    PositiveSeconds,
+    Seconds,
+    Size,
+    Text,
+    authority_digest,
+    authority_file,
+    refuse,
+    split_url,
+)
 from .jmsurls import BrokerUrl, activemq_url, amqp_urls
 from .policies import Policy
 from .profiles import Fault, ProfileConfig, Variant
@@ -123,17 +133,11 @@ class TlsOptions(JmsProfile):
     @field_validator("ca")
     @classmethod
     def _ca(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_file():
-            refuse("there is no such file", "expected a CA's certificate in PEM form")
-        return value
+        return authority_file(value)
 
     @model_validator(mode="after")
     def _look_at_ca(self) -> TlsOptions:
-        if self.ca is not None:
-            try:
-                self._trusted = sha256(self.ca.read_bytes()).digest()
-            except OSError as error:
-                refuse(f"can't be read: {error.strerror}", at="ca")
+        self._trusted = authority_digest(self.ca)
         return self
 
     @property

@@ -17,7 +17,7 @@ from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Requ
 from pydantic import Field, model_validator
 
 from .aws import LOGIN_HINTS, MISSING_LIBRARY, AwsKeys
-from .fields import ConfigPath, Model, PositiveSeconds, Text, refuse, split_url
+from .fields import ConfigPath, Model, PositiveSeconds, Text, authority_file, refuse, split_url
 from .secrets import MAX_SECRET, Secret
 
 _LARGEST: Final = 1024 * 1024
@@ -83,8 +83,7 @@ class SecretsOptions(Model):
                 refuse("missing: Vault's address", "for example https://vault.intra:8200", at="url")
             if self.token is None and (self.role_id is None or self.secret_id is None):
                 refuse("expected a token, or role_id and secret_id", at="token")
-        if self.ca is not None and not self.ca.is_file():
-            refuse("there is no such file", "expected a CA's certificate in PEM form", at="ca")
+        authority_file(self.ca, at="ca")
         return self
 
     def open(self) -> SecretStore:
