@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from workato_tunnel.errors import ErrorCode, HeadTooLarge, StreamReset
 from workato_tunnel.frames import Head, Open, Trailers
 from workato_tunnel.problems import Problem
-from workato_tunnel.tx.transport import StreamTransport
+from workato_tunnel.tx.transport import StreamReceiver, StreamTransport
 
 from .bodies import StreamBody
 from .requests import BodyLost, Headers, Passage, Request, Response
@@ -100,6 +100,10 @@ class CallOwner(Protocol):
         """The profile that is called. Raises Problem."""
         ...
 
+    def accept(self, stream: StreamTransport, head: Open) -> StreamReceiver:
+        """Begin a call."""
+        ...
+
     def ended(self, call: Call, end: CallEnd) -> None:
         """A call's work has ended."""
         ...
@@ -124,6 +128,7 @@ class Call:
         "_dispatcher",
         "_head",
         "_head_out",
+        "_inner",
         "_operation",
         "_over",
         "_profile",
@@ -149,6 +154,7 @@ class Call:
         self._code = ""
         self._status = 0
         self._bytes_out = 0
+        self._inner = 0
         self._head_out = False
         self._over = False  # the answer is complete, or there is nobody to answer
         self._cancelled = False
@@ -220,6 +226,7 @@ class Call:
                 self._started + min(head.timeout / 1000, LONGEST_TIMEOUT),
                 head.trace,
                 head.request_id,
+                begin_inner=self._begin_inner,
             )
             self._operation = operation = service.operation(request)
             profile.admit(request, operation)
@@ -249,6 +256,20 @@ class Call:
                 self._fail_unexpectedly(error)
         except Exception as error:  # noqa: BLE001 - whatever a service raises ends in an answer and the log
             self._fail_unexpectedly(error)
+
+    def _begin_inner(self, stream: StreamTransport, method: str) -> StreamReceiver:
+        head = self._head
+        self._inner += 1
+        inner = Open(
+            service=head.service,
+            profile=head.profile,
+            method=method,
+            caller=head.caller,
+            timeout=int(LONGEST_TIMEOUT * 1000),
+            trace=head.trace,
+            request_id=f"{head.request_id}.{self._inner}",
+        )
+        return self._dispatcher.accept(stream, inner)
 
     def _answer(self, response: Response, body: bytes, request: Request) -> None:
         if self._over:

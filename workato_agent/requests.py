@@ -11,6 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from workato_tunnel.tx.transport import StreamReceiver, StreamTransport
+
 Headers = tuple[tuple[str, str], ...]
 """Header fields in order; names in lower case, values as latin-1 text."""
 
@@ -43,6 +45,14 @@ class Usage:
     rows: int | None = None
 
 
+BeginInner = Callable[[StreamTransport, str], StreamReceiver]
+"""Begins a call within a call: on this stream, with this method. See :attr:`Request.begin_inner`."""
+
+
+def _no_inner(_stream: StreamTransport, _method: str) -> StreamReceiver:
+    raise RuntimeError("no dispatcher has begun this call")
+
+
 @frozen
 class Request:
     """One call, as the dispatcher hands it to a service.
@@ -53,6 +63,8 @@ class Request:
     :ivar caller: the owner of the caller's token.
     :ivar deadline: absolute, in the reactor's seconds (``IReactorTime.seconds()``).
     :ivar trace: W3C ``traceparent``.
+    :ivar begin_inner: begins a call by the same caller to the same profile. Policy, audit, reload
+        and drain treat it as any other; it ends with its stream.
     """
 
     service: str
@@ -67,6 +79,7 @@ class Request:
     trace: str
     request_id: str
     usage: Usage = field(factory=Usage)
+    begin_inner: BeginInner = field(default=_no_inner, repr=False)
 
     def header(self, name: str) -> str | None:
         """The first field of that (lower-case) name."""
@@ -81,6 +94,9 @@ class CallerLine(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send; the passage is paused while much waits."""
+
+    def half_close(self) -> None:
+        """Nothing more will be sent; the caller may go on sending."""
 
     def pauseProducing(self) -> None:
         """Let the caller send no more for now."""

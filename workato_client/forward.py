@@ -1,21 +1,30 @@
-"""A local port that leads to a tcp profile: ``onprem forward``.
-
-Each connection to it is a WebSocket to the gateway. Binary messages are the connection's bytes, an
-empty one is the end of its direction.
-"""
+"""A local port that leads to a tcp profile: ``onprem forward``."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable
 from functools import cached_property
-from typing import cast
+from typing import Final, cast
 
+from workato_tunnel.settings import DATA_SIZE, SUBPROTOCOL
+
+from .bundle import Bundle, Channel, Ended
 from .settings import Settings
 from .websocket import ForwardError, GatewaySocket
 
 __all__ = ["ForwardError", "Forwarder"]
+
+READ_SIZE: Final = DATA_SIZE - 32
+"""Bytes of one read: with the heads that come before them they fit a frame of the tunnel."""
+IDLE_SECONDS: Final = 10.0
+"""A WebSocket without connections is kept so long for the next one."""
+OLDEST_SECONDS: Final = 3600.0
+"""An older WebSocket takes no new connections: the gateway ends each after a day."""
+LEAVE_SECONDS: Final = 30.0
+"""The target has so long to end a connection whose local side is gone."""
 
 
 class Forwarder:
@@ -23,8 +32,11 @@ class Forwarder:
 
     def __init__(self, settings: Settings, profile: str, tell: Callable[[str], None]) -> None:
         self._settings = settings
+        self._profile = profile
         self._url = settings.socket_url("tcp", profile)
         self._opening: set[asyncio.Task[None]] = set()
+        self._bundles: list[Bundle] = []
+        self._next_bundle = asyncio.Lock()
         self.tell = tell
 
     async def serve(self, host: str, port: int) -> asyncio.Server:
@@ -35,17 +47,22 @@ class Forwarder:
     async def probe(self) -> None:
         """Open one connection and close it, to learn early of what will not work.
 
-        Raises ForwardError and OSError.
+        Raises ForwardError, OSError and TimeoutError.
         """
-        socket = await self.open()
-        socket.leave()
-        await socket.gone()
+        (await self.open()).cancel()
+        self.look_after()
 
-    async def open(self) -> GatewaySocket:
-        """A WebSocket to the profile. Raises ForwardError, OSError and TimeoutError."""
-        socket = GatewaySocket(self._url, self._settings.token)
-        await socket.open(self._tls)
-        return socket
+    async def open(self) -> Channel:
+        """A connection to the profile. Raises ForwardError, OSError and TimeoutError."""
+        for last in (False, True):
+            try:
+                bundle = await self._bundle()
+                return await bundle.open(self._profile)
+            except Ended as error:
+                # An agent that goes away has not begun anything; another may take its place.
+                if last or not error.again:
+                    raise ForwardError(str(error)) from None
+        raise AssertionError  # pragma: no cover - the second try returns or raises
 
     def begin(self, local: LocalConnection) -> None:
         """Lead a connection to the profile."""
@@ -53,15 +70,44 @@ class Forwarder:
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
+    def look_after(self) -> None:
+        """A connection has ended: its WebSocket may no longer be needed."""
+        asyncio.get_running_loop().call_later(IDLE_SECONDS, self._leave_idle)
+
+    async def close(self) -> None:
+        """Cut what is open."""
+        for bundle in self._bundles:
+            bundle.leave()
+        self._bundles.clear()
+
+    async def _bundle(self) -> Bundle:
+        async with self._next_bundle:
+            bundles = self._bundles = [each for each in self._bundles if each.usable or each.busy]
+            youngest = time.monotonic() - OLDEST_SECONDS
+            for bundle in bundles:
+                if bundle.usable and not bundle.full and bundle.since > youngest:
+                    return bundle
+            socket = GatewaySocket(self._url, self._settings.token, SUBPROTOCOL)
+            await socket.open(self._tls)
+            bundle = Bundle(socket)
+            await bundle.begin()
+            self._bundles.append(bundle)
+            return bundle
+
+    def _leave_idle(self) -> None:
+        for bundle in [each for each in self._bundles if not each.busy]:
+            self._bundles.remove(bundle)
+            bundle.leave()
+
     @cached_property
     def _tls(self) -> ssl.SSLContext | None:
         return self._settings.tls()
 
 
-class LocalConnection(asyncio.Protocol):
-    """A connection to the local port. Nothing is read from it before its WebSocket is open.
+class LocalConnection(asyncio.BufferedProtocol):
+    """A connection to the local port. Nothing is read from it before it leads somewhere.
 
-    :ivar socket: as long as it is open.
+    :ivar channel: as long as it is open.
     :ivar over: the local side is gone.
     """
 
@@ -69,24 +115,27 @@ class LocalConnection(asyncio.Protocol):
 
     def __init__(self, forwarder: Forwarder) -> None:
         self._forwarder = forwarder
-        self.socket: GatewaySocket | None = None
+        self.channel: Channel | None = None
         self.over = False
         self._ended = False
+        self._full = False
+        self._buffer = memoryview(bytearray(READ_SIZE))
 
     async def open(self) -> None:
-        """Open the WebSocket and begin to move bytes."""
+        """Lead it somewhere and begin to move bytes."""
         try:
-            socket = await self._forwarder.open()
+            channel = await self._forwarder.open()
         except (ForwardError, OSError, TimeoutError) as error:
             self._forwarder.tell(str(error) or type(error).__name__)
             self.transport.close()
             return
         if self.over:
-            socket.leave()
+            channel.cancel()
+            self._forwarder.look_after()
             return
-        self.socket = socket
+        self.channel = channel
+        channel.local = self
         self.transport.resume_reading()
-        socket.begin(self)
 
     # -- what asyncio tells --------------------------------------------------------------------
 
@@ -95,47 +144,57 @@ class LocalConnection(asyncio.Protocol):
         self.transport.pause_reading()
         self._forwarder.begin(self)
 
-    def data_received(self, data: bytes) -> None:
-        if self.socket is not None:
-            self.socket.send(data)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.channel is not None:
+            self.channel.send(bytes(self._buffer[:nbytes]))
 
     def eof_received(self) -> bool:
         # Asked again, should reading be resumed after the end.
-        if self.socket is not None and not self._ended:
+        if self.channel is not None and not self._ended:
             self._ended = True
-            self.socket.send(b"")
+            self.channel.end()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.over = True
-        if self.socket is not None:
-            self.socket.leave()
-            self.socket = None
+        channel, self.channel = self.channel, None
+        if channel is not None:
+            channel.local = None
+            channel.taken()
+            if not self._ended:
+                channel.end()
+            # What it sent is still to reach the target, which may have more to say than is heard.
+            asyncio.get_running_loop().call_later(LEAVE_SECONDS, channel.cancel)
+        self._forwarder.look_after()
 
     def pause_writing(self) -> None:
-        if self.socket is not None:
-            self.socket.hold()
+        self._full = True
 
     def resume_writing(self) -> None:
-        if self.socket is not None:
-            self.socket.go_on()
+        self._full = False
+        if self.channel is not None:
+            self.channel.taken()
 
-    # -- what the WebSocket tells --------------------------------------------------------------
+    # -- what the channel tells ----------------------------------------------------------------
 
-    def received(self, data: bytes) -> None:
+    def received(self, data: bytes) -> bool:
         self.transport.write(data)
+        return not self._full
 
     def ended(self) -> None:
         self.transport.write_eof()
 
-    def full(self) -> None:
+    def hold(self) -> None:
         self.transport.pause_reading()
 
-    def ready(self) -> None:
+    def go_on(self) -> None:
         self.transport.resume_reading()
 
     def closed(self, reason: str) -> None:
-        self.socket = None
+        self.channel = None
         if reason:
             self._forwarder.tell(f"a connection was cut: {reason}")
         self.transport.close()

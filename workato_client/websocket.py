@@ -1,4 +1,4 @@
-"""The WebSocket of one forwarded connection, to the gateway."""
+"""A WebSocket to the gateway: handshake, whole binary messages, signs of life."""
 
 from __future__ import annotations
 
@@ -11,55 +11,60 @@ from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.frames import CloseCode
 from websockets.protocol import State
+from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
-from workato_tunnel.binary import LARGEST, BinaryMessages
+from workato_tunnel.binary import BinaryMessages
+from workato_tunnel.settings import MAX_MESSAGE
 
 CONNECT_SECONDS: Final = 30
 CLOSE_SECONDS: Final = 10
+PING_SECONDS: Final = 20
+"""A ping goes out if nothing has come for so long; after twice that the gateway is gone."""
 LONGEST_HEAD: Final = 64 * 1024
+READ_SIZE: Final = 128 * 1024
 
 
 class ForwardError(Exception):
     """The gateway did not let a connection through. The message is the gateway's own."""
 
 
-class LocalSide(Protocol):
-    """Who uses the WebSocket."""
+class Listener(Protocol):
+    """Who is told of what comes over a WebSocket."""
 
-    def received(self, data: bytes) -> None:
-        """Bytes from the target."""
+    def message_received(self, message: bytes) -> None:
+        """A whole message."""
 
-    def ended(self) -> None:
-        """Nothing more comes from the target."""
-
-    def full(self) -> None:
-        """The gateway takes slowly: send no more for now."""
-
-    def ready(self) -> None:
-        """The gateway takes again."""
+    def room(self, *, ready: bool) -> None:
+        """The gateway takes slowly: send no more for now; or it takes again."""
 
     def closed(self, reason: str) -> None:
         """The WebSocket is gone; called once. ``reason``: what cut it, "" for an end in order."""
 
 
-class GatewaySocket(asyncio.Protocol):
-    """A WebSocket whose binary messages are the bytes of a connection."""
+class GatewaySocket(asyncio.BufferedProtocol):
+    """One WebSocket, whose messages are handed on whole."""
 
     transport: asyncio.Transport
 
-    def __init__(self, url: str, token: str) -> None:
-        self._client = ClientProtocol(parse_uri(url), max_size=LARGEST)
+    def __init__(self, url: str, token: str, subprotocol: str) -> None:
+        self._client = ClientProtocol(
+            parse_uri(url), max_size=MAX_MESSAGE, subprotocols=[Subprotocol(subprotocol)]
+        )
         self._token = token
-        self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._opened: asyncio.Future[None] = loop.create_future()
+        self._gone: asyncio.Future[None] = loop.create_future()
+        self._buffer = memoryview(bytearray(READ_SIZE))
         self._head = b""
         self._refused = False
-        self._ended = False
         self._messages: BinaryMessages | None = None
-        self._local: LocalSide | None = None
+        self._listener: Listener | None = None
         self._left = False
+        self._heard = True
+        self._unheard = False
         self._overdue: asyncio.TimerHandle | None = None
+        self._ping: asyncio.TimerHandle | None = None
 
     # -- what its user asks --------------------------------------------------------------------
 
@@ -84,35 +89,31 @@ class GatewaySocket(asyncio.Protocol):
         finally:
             if self._messages is None and hasattr(self, "transport"):
                 self.transport.abort()
+        if self._client.subprotocol is None:
+            self.leave()
+            raise ForwardError("the agent is too old for this command, or no agent has answered")
 
-    def begin(self, local: LocalSide) -> None:
-        """From here on ``local`` is told."""
-        self._local = local
+    def begin(self, listener: Listener) -> None:
+        """From here on ``listener`` is told."""
+        self._listener = listener
         head, self._head = self._head, b""
         if head:
-            self.data_received(head)
+            self._received(head)
         if self._gone.done():
             self._tell_closed()
         else:
+            self._ping = asyncio.get_running_loop().call_later(PING_SECONDS, self._look)
             self.transport.resume_reading()
 
-    def send(self, data: bytes) -> None:
-        """Send bytes to the target."""
+    def send(self, message: bytes) -> None:
+        """Send a message."""
         messages = self._messages
         if messages is not None and messages.open:
-            self.transport.write(messages.message(data))
-
-    def hold(self) -> None:
-        """Read no more for now."""
-        self.transport.pause_reading()
-
-    def go_on(self) -> None:
-        """Read again."""
-        self.transport.resume_reading()
+            self.transport.write(messages.message(message))
 
     def leave(self) -> None:
         """Close it behind what was sent, and hear no more of it."""
-        self._local = None
+        self._listener = None
         if self._left or self._gone.done():
             return
         self._left = True
@@ -136,29 +137,17 @@ class GatewaySocket(asyncio.Protocol):
         self._client.send_request(request)
         self.transport.write(b"".join(self._client.data_to_send()))
 
-    def data_received(self, data: bytes) -> None:
-        messages, local = self._messages, self._local
-        if messages is None:
-            self._shake_hands(data)
-        elif local is not None:
-            content, ended = messages.read(data)
-            if not self._ended:
-                if content:
-                    local.received(content)
-                if ended:
-                    self._ended = True
-                    local.ended()
-            if messages.answer_due:
-                self._answer(messages)
-        elif self._left:
-            messages.receive(data)
-        else:
-            self._head += data
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._received(bytes(self._buffer[:nbytes]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         client = self._client
-        if self._overdue is not None:
-            self._overdue.cancel()
+        for timer in (self._overdue, self._ping):
+            if timer is not None:
+                timer.cancel()
         client.receive_eof()
         if not self._opened.done():
             self._opened.set_exception(
@@ -168,14 +157,30 @@ class GatewaySocket(asyncio.Protocol):
         self._tell_closed()
 
     def pause_writing(self) -> None:
-        if self._local is not None:
-            self._local.full()
+        if self._listener is not None:
+            self._listener.room(ready=False)
 
     def resume_writing(self) -> None:
-        if self._local is not None:
-            self._local.ready()
+        if self._listener is not None:
+            self._listener.room(ready=True)
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _received(self, data: bytes) -> None:
+        self._heard = True
+        messages = self._messages
+        if messages is None:
+            self._shake_hands(data)
+        elif self._listener is None and not self._left:
+            self._head += data
+        else:
+            for message in messages.receive(data):
+                if self._listener is not None:
+                    self._listener.message_received(message)
+            if messages.answer_due and not self._left:
+                self.transport.write(messages.answers())
+                if not messages.open:
+                    self._expect_end()
 
     def _shake_hands(self, data: bytes) -> None:
         client = self._client
@@ -193,18 +198,29 @@ class GatewaySocket(asyncio.Protocol):
         client.receive_data(data)
         client.events_received()
         if client.handshake_exc is not None:
-            self._fail(client.handshake_exc)
+            if not self._opened.done():
+                self._opened.set_exception(client.handshake_exc)
         elif client.state is State.OPEN:
-            self._messages = BinaryMessages(client)
+            self._messages = BinaryMessages(client, whole=True, largest=MAX_MESSAGE)
             self.transport.pause_reading()
             self._head = rest
             if not self._opened.done():
                 self._opened.set_result(None)
 
-    def _answer(self, messages: BinaryMessages) -> None:
-        self.transport.write(messages.answers())
-        if not messages.open:
-            self._expect_end()
+    def _look(self) -> None:
+        """Whether the gateway is still there."""
+        messages = self._messages
+        if self._heard:
+            self._heard = self._unheard = False
+        elif self._unheard:
+            self.transport.abort()
+            return
+        else:
+            self._unheard = True
+            if messages is not None and messages.open:
+                self._client.send_ping(b"")
+                self.transport.write(messages.answers())
+        self._ping = asyncio.get_running_loop().call_later(PING_SECONDS, self._look)
 
     def _expect_end(self) -> None:
         """The gateway is the one to close the connection, but has so long for it only."""
@@ -212,26 +228,32 @@ class GatewaySocket(asyncio.Protocol):
             loop = asyncio.get_running_loop()
             self._overdue = loop.call_later(CLOSE_SECONDS, self.transport.abort)
 
-    def _fail(self, error: Exception) -> None:
-        if not self._opened.done():
-            self._opened.set_exception(error)
-
     def _tell_closed(self) -> None:
-        local, self._local = self._local, None
-        if local is not None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
             close = self._client.close_rcvd
             in_order = close is not None and close.code in (
                 CloseCode.NORMAL_CLOSURE,
                 CloseCode.GOING_AWAY,
             )
-            local.closed("" if in_order else str(self._client.close_exc))
+            if in_order:
+                listener.closed("")
+            elif self._unheard:
+                listener.closed(f"nothing has come from the gateway for {2 * PING_SECONDS} s")
+            else:
+                listener.closed(str(self._client.close_exc))
 
 
 def _problem(error: InvalidStatus) -> str:
     response = error.response
+    return problem_text(response.body or b"") or f"the gateway answered {response.status_code}"
+
+
+def problem_text(body: bytes) -> str:
+    """What a problem document (RFC 9457) says, on one line; "" where it is none."""
     try:
-        problem = json.loads(response.body or b"")
+        problem = json.loads(body)
         text = f"{problem['code']}: {problem.get('detail') or problem.get('title')}"
         return f"{text} ({problem['hint']})" if problem.get("hint") else text
     except (ValueError, KeyError, TypeError):
-        return f"the gateway answered {response.status_code}"
+        return ""

@@ -1,4 +1,4 @@
-"""Bytes as the binary messages of a WebSocket (RFC 6455), where a message's borders mean nothing.
+"""Bytes as the binary messages of a WebSocket (RFC 6455): a stream of them, or message by message.
 
 The library does handshake, control frames, fragments, text, closing and all errors; at some 20 µs
 a message and side its general path would cost more than all the rest of a small one's way. Whole,
@@ -34,16 +34,23 @@ _MASKS: Final = 1024
 class BinaryMessages:
     """One end of an open WebSocket.
 
-    :param protocol: the library's, past its handshake, with ``max_size`` :data:`LARGEST`.
+    :param protocol: the library's, past its handshake, with ``max_size`` ``largest``.
+    :param whole: the borders of messages mean something: each is handed on in one piece.
+    :param largest: bytes of a message.
     :ivar open: neither side has begun to close. What comes after that is the library's alone.
     :ivar answer_due: the library may have something to send: see :meth:`answers`.
     """
 
-    __slots__ = ("_expected", "_fragmented", "_held", "_key", "_keys", "_left", "_protocol",
-                 "_theirs", "answer_due", "open")  # fmt: skip
+    __slots__ = ("_expected", "_fragmented", "_held", "_key", "_keys", "_largest", "_left",
+                 "_parts", "_protocol", "_theirs", "_whole", "answer_due", "open")  # fmt: skip
 
-    def __init__(self, protocol: Protocol) -> None:
+    def __init__(
+        self, protocol: Protocol, *, whole: bool = False, largest: int = LARGEST
+    ) -> None:
         self.open = protocol.state is OPEN
+        self._whole = whole
+        self._largest = largest
+        self._parts: list[bytes] = []  # of a message that is not complete, where that matters
         self.answer_due = False
         self._protocol = protocol
         self._expected = _MASKED if protocol.side is SERVER else 0
@@ -57,7 +64,8 @@ class BinaryMessages:
     # -- in ------------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> list[bytes]:
-        """The bytes in it, in pieces; ``b""`` stands for an empty message.
+        """The bytes in it, in pieces; ``b""`` stands for an empty message. Each piece is a message
+        if these matter.
 
         A text message is refused (1003). ``open`` says whether the WebSocket goes on, and
         ``answer_due`` whether there is something to answer.
@@ -108,7 +116,7 @@ class BinaryMessages:
         if theirs is None:
             if stop > offset:
                 piece = data[offset:stop]
-                pieces.append(self._unmask(piece) if self._expected else piece)
+                self._add(self._unmask(piece) if self._expected else piece, not self._left, pieces)
             return stop
         if stop > offset:
             self._feed(data[offset:stop], pieces)
@@ -120,6 +128,17 @@ class BinaryMessages:
                 self._fragmented = not theirs & 0x80
             self._theirs = None
         return stop
+
+    def _add(self, piece: bytes, last: bool, pieces: list[bytes]) -> None:
+        """Hand on a part of a message; ``last``: it is complete now."""
+        parts = self._parts
+        if not self._whole or (last and not parts):
+            pieces.append(piece)
+            return
+        parts.append(piece)
+        if last:
+            pieces.append(b"".join(parts))
+            parts.clear()
 
     def _take_head(self, data: bytes, offset: int, end: int) -> int:
         """Where the payload begins; 0: the head is not complete; -1: it is not to be followed."""
@@ -136,7 +155,7 @@ class BinaryMessages:
                 return 0
             unpack = _U16 if length == 126 else _U64
             length = unpack.unpack_from(data, offset + 2)[0]
-            if length > LARGEST or first & 0x08:
+            if length > self._largest or first & 0x08:
                 return -1
         if self._expected:
             start += 4
@@ -165,10 +184,9 @@ class BinaryMessages:
             if event.opcode is Opcode.TEXT:
                 protocol.fail(CloseCode.UNSUPPORTED_DATA, "bytes go in binary messages")
                 self.open = False
-            elif event.data and event.opcode in (Opcode.BINARY, Opcode.CONT):
-                pieces.append(bytes(event.data))
-            elif event.fin and event.opcode is Opcode.BINARY:
-                pieces.append(b"")
+            elif event.opcode in (Opcode.BINARY, Opcode.CONT):
+                if event.data or (event.fin and (self._whole or event.opcode is Opcode.BINARY)):
+                    self._add(bytes(event.data), event.fin, pieces)
         if protocol.state is not OPEN:
             self.open = False
 

@@ -52,7 +52,7 @@ from .frames import (
 from .pacing import ResetRate
 from .resumption import ReceivedFrames
 from .sending import SendQueue
-from .settings import MAX_MESSAGE, PACK_SIZE, Settings
+from .settings import LONG_STREAM, LONG_WINDOW, MAX_MESSAGE, PACK_SIZE, Settings
 from .streams import CLOSED, DATA, REQUEST, RESPONSE, Stream
 from .windows import CreditBudget, ExtraCredit, ReceiveWindow, SendWindow
 
@@ -220,6 +220,8 @@ class TunnelConnection:
             return False
         if window.wants_widening():
             self._extra.widen(window, self.settings.max_window)
+        elif window.size < LONG_WINDOW and window.keeps_up(LONG_STREAM):
+            self._extra.widen(window, min(LONG_WINDOW, self.settings.max_window))
         grant = window.next_grant()
         if grant is None:
             return False

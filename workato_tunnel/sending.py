@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from . import frames
-from .frames import BLOCKED, END, HEADER, FrameType
+from .frames import BLOCKED, END, HEADER, HEADER_SIZE, FrameType
 from .resumption import ReceivedFrames, SentFrames
 from .scheduling import RoundRobin
 from .settings import DATA_SIZE, PACK_SIZE, QUANTUM, Settings
@@ -20,7 +20,8 @@ from .streams import Stream
 _ACK: Final = int(FrameType.ACK)
 _DATA: Final = int(FrameType.DATA)
 _SMALLEST_DATA: Final = 1024
-"""A message's last DATA frame is not cut smaller than this only to end it exactly."""
+"""Neither a message's last DATA frame nor what it leaves of a chunk is cut smaller than this only
+to end the message exactly."""
 
 
 class SendQueue:
@@ -134,10 +135,11 @@ class SendQueue:
         if stream.queued:
             if credit:
                 quantum = QUANTUM if self._schedule else DATA_SIZE
-                payload = stream.take(min(quantum, credit, max(room, _SMALLEST_DATA)))
-                length = len(payload)
-                stream.send.sent += length
-                size = self._send(_frame(stream, payload, length == credit), parts)
+                size = self._send_data(
+                    stream, min(quantum, credit, max(room - HEADER_SIZE, _SMALLEST_DATA)), parts
+                )
+                if 0 < stream.queued <= min(_SMALLEST_DATA, credit - size):
+                    size += self._send_data(stream, stream.queued, parts)
         elif stream.end_queued:
             size = self._send(_frame(stream, b"", False), parts)
         if stream.tail is not None and not stream.queued:
@@ -151,6 +153,12 @@ class SendQueue:
             stream.busy = False
             self._drained.append(stream.stream_id)
         return size
+
+    def _send_data(self, stream: Stream, limit: int, parts: list[bytes]) -> int:
+        payload = stream.take(limit)
+        window = stream.send
+        window.sent += len(payload)
+        return self._send(_frame(stream, payload, window.sent == window.limit), parts)
 
     def _send(self, frame: bytes, parts: list[bytes]) -> int:
         self._sent.add(frame)

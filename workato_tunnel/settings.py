@@ -16,14 +16,19 @@ PACK_SIZE: Final = 64 * 1024
 """A message is closed once it holds this many bytes."""
 MAX_MESSAGE: Final = PACK_SIZE + HEADER_SIZE + MAX_PAYLOAD
 """The largest WebSocket message of the protocol: PACK_SIZE and one more frame."""
-DATA_SIZE: Final = 32 * 1024
-"""The largest DATA payload we send; two of them fill a message."""
+DATA_SIZE: Final = PACK_SIZE - HEADER_SIZE
+"""The largest DATA payload we send: one fills a message. A producer that chooses the size of its
+pieces chooses this one, since each remainder costs the frames of a whole piece."""
 QUANTUM: Final = 16 * 1024
 """Bytes of a stream's turn while other streams wait."""
 INTERACTIVE_SIZE: Final = 64 * 1024
 """The first bytes of each stream count as interactive."""
 INTERACTIVE_TURNS: Final = 8
 """Turns of interactive streams for each turn of a bulk one."""
+LONG_STREAM: Final = 1024 * 1024
+"""A stream whose consumer has taken this many bytes and keeps up gets at least LONG_WINDOW, if the
+budget allows: its sender needs to be told of new credit less often."""
+LONG_WINDOW: Final = 512 * 1024
 
 
 @frozen

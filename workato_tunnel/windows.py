@@ -83,6 +83,10 @@ class ReceiveWindow:
         """The peer waits for credit although everything it sent has been taken."""
         return self.starved and self.consumed == self.received
 
+    def keeps_up(self, size: int) -> bool:
+        """The consumer has taken at least ``size`` bytes, and all there are."""
+        return self.consumed >= size and self.consumed == self.received
+
     def widen(self, extra: int) -> None:
         """Make the window ``extra`` bytes wider."""
         self.size += extra

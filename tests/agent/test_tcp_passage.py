@@ -11,7 +11,7 @@ from tests.agent.test_dispatch import DispatcherCase
 from tests.support.calls import Answer
 from tests.support.http_gateway import MemoryTransport
 from workato_agent.requests import Request, Response
-from workato_agent.services.tcp.forward import Forward
+from workato_agent.services.tcp.forward import WebSocketForward as Forward
 from workato_agent.services.tcp.link import LINGER, READ_SIZE, TargetLink
 from workato_tunnel.settings import DATA_SIZE
 from workato_tunnel.tx.transport import StreamTransport
@@ -213,11 +213,12 @@ class PaceTests(PassageCase):
         self.assertEqual(sum(map(len, self.received())), sent)
         self.assertTrue(self.target.reading)
 
-    def test_a_read_and_its_head_fill_two_frames_of_the_tunnel(self) -> None:
+    def test_a_read_and_its_heads_fit_a_frame_of_the_tunnel(self) -> None:
         self.begin()
         self.assertEqual(self.target.bufferSize, READ_SIZE)  # type: ignore[attr-defined]
         self.target_sends(bytes(READ_SIZE))
-        self.assertEqual(len(self.answer.body), 2 * DATA_SIZE)
+        self.assertLessEqual(len(self.answer.body), DATA_SIZE)
+        self.assertGreater(len(self.answer.body), DATA_SIZE - 100)
 
     def test_only_a_connection_on_which_nothing_comes_is_closed(self) -> None:
         self.idle = 10.0

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
+from OpenSSL import SSL
 from twisted.internet.interfaces import IPushProducer
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import directlyProvides, implementer, providedBy
 
 from .direct import DirectWriter
+
+RECORD: Final = 16 * 1024
+"""Bytes of the largest record (RFC 8446, section 5.1)."""
+_OVERHEAD: Final = 1024
+"""Bytes that encryption adds to a message, and some."""
 
 
 @implementer(IPushProducer)
@@ -39,37 +45,24 @@ class _Pace:
 
 
 class _PromptTransport(ProtocolWrapper):
-    """The TCP connection as TLS writes to it: at once, and in one piece what belongs together.
+    """The TCP connection as TLS writes to it: at once.
 
     Only the transport's half of a wrapper: what comes in goes to TLS directly.
     """
 
     transport: Any
 
-    def __init__(self, transport: Any, tls: TLSMemoryBIOProtocol) -> None:
+    def __init__(self, transport: Any, tls: PromptTLSProtocol) -> None:
+        self._tls = tls
         factory: Any = tls.factory
         super().__init__(factory, tls)
         self.transport = transport
         directlyProvides(self, providedBy(transport))
         self._pace = _Pace()
         self._writer = DirectWriter(transport, self._pace)
-        self._gathered: list[bytes] | None = None
-
-    def gather(self) -> None:
-        """Keep what is written until ``send``."""
-        self._gathered = []
-
-    def send(self) -> None:
-        """Send what was kept."""
-        gathered, self._gathered = self._gathered, None
-        if gathered:
-            self._writer.write(gathered[0] if len(gathered) == 1 else b"".join(gathered))
 
     def write(self, data: bytes) -> None:
-        if self._gathered is not None:
-            self._gathered.append(data)
-        else:
-            self._writer.write(data)
+        self._writer.write(data)
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))
@@ -87,26 +80,49 @@ class _PromptTransport(ProtocolWrapper):
 
     def loseConnection(self) -> None:
         if not self.disconnecting:
-            self.send()
+            self._tls.send_encrypted()
             self._writer.unregister()
         super().loseConnection()  # type: ignore[no-untyped-call]
 
 
 class PromptTLSProtocol(TLSMemoryBIOProtocol):
-    """Each write is encrypted and sent at once."""
+    """Each write is encrypted and sent at once, in one piece."""
 
     transport: Any
+    _writing = False
 
     def makeConnection(self, transport: Any) -> None:  # noqa: N802
         super().makeConnection(_PromptTransport(transport, self))  # type: ignore[no-untyped-call]
 
     def write(self, data: bytes) -> None:
-        prompt = self.transport
-        prompt.gather()
+        self._writing = True
         try:
-            super().write(data)  # type: ignore[no-untyped-call]
+            # A view, because Twisted cuts it into records.
+            super().write(memoryview(data) if len(data) > RECORD else data)  # type: ignore[no-untyped-call]
         finally:
-            prompt.send()
+            self._writing = False
+            self.send_encrypted(len(data))
+
+    def _flushSendBIO(self) -> None:  # noqa: N802
+        # Twisted asks after each record.
+        if not self._writing:
+            super()._flushSendBIO()  # type: ignore[no-untyped-call]
+
+    def send_encrypted(self, size: int = 0) -> None:
+        """Send what TLS has encrypted, which should be about ``size`` bytes."""
+        size += _OVERHEAD
+        connection = self.getHandle()  # type: ignore[no-untyped-call]
+        pieces = []
+        while connection is not None:
+            try:
+                piece = connection.bio_read(size)
+            except SSL.WantReadError:
+                break
+            pieces.append(piece)
+            if len(piece) < size:
+                break
+        if pieces:
+            self.transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
 
 class PromptTLSFactory(TLSMemoryBIOFactory):

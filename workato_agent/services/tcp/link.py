@@ -17,10 +17,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Attribute, implementer
 
+from workato_tunnel.settings import DATA_SIZE
 from workato_tunnel.tx.direct import DirectWriter, IConsumingTransport
 
-READ_SIZE: Final = 64 * 1024 - 4
-"""Bytes of one read: with the head of its WebSocket message it fills two DATA frames, and leaves no
+READ_SIZE: Final = DATA_SIZE - 24
+"""Bytes of one read: with the heads that come before it it fills one DATA frame, and leaves no
 remainder that costs a frame of its own."""
 LINGER: Final = 30.0
 """Seconds for a target to take what was sent to it before both sides ended."""

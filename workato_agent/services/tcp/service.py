@@ -16,13 +16,18 @@ from twisted.internet.protocol import Factory
 from websockets.utils import accept_key
 
 from workato_tunnel.problems import Problem
+from workato_tunnel.settings import SUBPROTOCOL
+from workato_tunnel.windows import CreditBudget
 
 from ...requests import Request, Response
-from .forward import Forward
+from .bundle import METHOD, Bundle, wants_bundle
+from .forward import Forward, WebSocketForward
 from .link import TargetLink
 from .settings import TcpSettings
 
 OPERATIONS: Final = ("test", "connect")
+BUNDLED: Final = 64 * 1024 * 1024
+"""Bytes that all bundles of a profile may promise to take beyond their first windows."""
 
 
 @define(eq=False)
@@ -35,9 +40,12 @@ class TcpService:
     _settings: TcpSettings
     operations: tuple[str, ...] = OPERATIONS
     _links: set[TargetLink] = field(factory=set, init=False)
+    _bundled: CreditBudget = field(factory=lambda: CreditBudget(BUNDLED), init=False)
 
     def operation(self, request: Request) -> str:
-        """``connect`` for a WebSocket, ``test`` for a plain GET."""
+        """``connect`` for a WebSocket and for a connection in one, ``test`` for a plain GET."""
+        if request.path == "" and request.method == METHOD:
+            return "connect"
         if request.path == "" and request.method in ("GET", "HEAD"):
             return "connect" if request.header("upgrade") == "websocket" else "test"
         raise Problem(
@@ -54,6 +62,10 @@ class TcpService:
             target = f"{self._settings.host}:{self._settings.port}"
             body = msgspec.json.encode({"ok": True, "target": target})
             return Response(200, (("content-type", "application/json"),), body)
+        if request.method == METHOD:
+            link = await self._connect(request.deadline)
+            passage = Forward(self._reactor, link, self._settings.idle_timeout)
+            return Response(200, passage=passage)
         key = request.header("sec-websocket-key")
         if not key or request.header("sec-websocket-version") != "13":
             raise Problem(
@@ -62,9 +74,15 @@ class TcpService:
                 hint="use a WebSocket client of RFC 6455",
                 extra={"field": "Sec-WebSocket-Key"},
             )
+        accepted = ("sec-websocket-accept", accept_key(key))
+        if wants_bundle(request.header("sec-websocket-protocol")):
+            bundle = Bundle(self._reactor, request.begin_inner, self._bundled)
+            return Response(
+                101, (accepted, ("sec-websocket-protocol", SUBPROTOCOL)), passage=bundle
+            )
         link = await self._connect(request.deadline)
-        forward = Forward(self._reactor, link, self._settings.idle_timeout)
-        return Response(101, (("sec-websocket-accept", accept_key(key)),), passage=forward)
+        forward = WebSocketForward(self._reactor, link, self._settings.idle_timeout)
+        return Response(101, (accepted,), passage=forward)
 
     async def close(self) -> None:
         """Cut what is open."""
