@@ -95,6 +95,9 @@ class CallerLine(Protocol):
     def write(self, data: bytes) -> None:
         """Send; the passage is paused while much waits."""
 
+    def write_now(self, data: bytes) -> None:
+        """Send what has been gathered already."""
+
     def half_close(self) -> None:
         """Nothing more will be sent; the caller may go on sending."""
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 SWITCHING: Final = 101
+MUCH: Final = 8192
+"""Bytes that are worth a system call of their own."""
 
 
 class Listener(Protocol):
@@ -177,10 +179,10 @@ class Exchange:
         self.bytes_out += size
         if not response.chunked:
             self._channel.write(data)
-        elif size < 4096:
+        elif size < MUCH:
             self._channel.write(chunk(data))
         else:
-            self._channel.write_sequence((b"%x\r\n" % size, data, b"\r\n"))
+            self._channel.write_pieces((b"%x\r\n" % size, data, b"\r\n"))
 
     def finish(self) -> None:
         """The response is whole. Less than was declared breaks the exchange off instead."""

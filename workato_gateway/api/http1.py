@@ -8,6 +8,7 @@ who takes it: nothing is kept but one read and one write of at most 64 KiB each.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.interfaces import (
@@ -24,7 +25,7 @@ from workato_tunnel.problems import Problem
 from workato_tunnel.tx.direct import DirectWriter, IConsumingTransport
 
 from .bodies import ChunkedBody, RequestBody, SizedBody, SwitchedBody
-from .exchange import Exchange, body_too_large
+from .exchange import MUCH, Exchange, body_too_large
 from .heads import (
     MAX_REQUEST_LINE,
     HeadParser,
@@ -95,7 +96,7 @@ class Http1Channel(Protocol):
         transport.setTcpNoDelay(True)
         keep_little_unsent(transport)
         self._peer = getattr(transport.getPeer(), "host", "")
-        transport.registerProducer(self, True)
+        self._writer = DirectWriter(transport, self)
         self.expires = self.factory.clock.seconds() + self.factory.limits.header_timeout
         if not self.factory.connected(self):
             self._refuse(
@@ -322,21 +323,25 @@ class Http1Channel(Protocol):
     # Responses
 
     def write(self, data: bytes) -> None:
-        """Send bytes of a response."""
-        if self._writer is not None:
-            self._writer.write(data)
-        else:
+        """Send bytes of a response: at once, or with what else this turn brings if they are few."""
+        writer = self._writer
+        if writer is None:
             self.transport.write(data)
+        elif self._switched is not None or len(data) >= MUCH:
+            writer.write(data)
+        else:
+            writer.gather(data)
 
-    def write_sequence(self, data: tuple[bytes, ...]) -> None:
-        """Send bytes of a response, in pieces."""
-        self.transport.writeSequence(data)
+    def write_pieces(self, pieces: Sequence[bytes]) -> None:
+        """Send many bytes of a response."""
+        if self._writer is None:
+            self.transport.write(b"".join(pieces))
+        else:
+            self._writer.write_pieces(pieces)
 
     def switch(self, exchange: Exchange) -> None:
         """From here on bytes go both ways as they are, each as soon as it is there."""
         self._switched = exchange
-        self._unregister()
-        self._writer = DirectWriter(self.transport, self)
 
     def may_persist(self, exchange: Exchange) -> bool:
         """Whether the connection can serve another request after this one, as it looks now."""
@@ -400,8 +405,6 @@ class Http1Channel(Protocol):
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.unregister()
-        else:
-            self.transport.unregisterProducer()
 
     # The transport's producer: the response
 

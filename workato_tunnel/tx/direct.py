@@ -8,6 +8,7 @@ waits, the socket itself is asked here first; what it does not take goes through
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from typing import Final
 
 from twisted.internet.interfaces import (
@@ -63,7 +64,23 @@ class DirectWriter:
             if sent == len(data):
                 return
             data = data[sent:]
-            self._direct = False
+        self.gather(data)
+
+    def write_pieces(self, pieces: Sequence[bytes]) -> None:
+        """Send what belongs together, without joining it first."""
+        sent = 0
+        if self._direct and self._socket is not None:
+            try:
+                sent = self._socket.sendmsg(pieces)
+            except OSError:
+                sent = 0  # as above
+            if sent == sum(map(len, pieces)):
+                return
+        self.gather(b"".join(pieces)[sent:])
+
+    def gather(self, data: bytes) -> None:
+        """Send together with what else this turn of the reactor brings."""
+        self._direct = False
         self._transport.write(data)
         if self._socket is not None:
             self._waiting += len(data)

@@ -230,6 +230,11 @@ class Session:
         if self._flush_call is None and self._outbound is not None and not self._receiving:
             self._flush_call = self._clock.callLater(0, self._flush)
 
+    def flush(self) -> None:
+        """Send what is ready, without waiting for the rest of the turn."""
+        if self._outbound is not None and not self._receiving:
+            self._outbound.send()
+
     def forget(self, stream_id: int) -> None:
         """A stream takes no further events."""
         self._streams.pop(stream_id, None)

@@ -32,6 +32,9 @@ class StreamOwner(Protocol):
     def wake(self) -> None:
         """Something is to be sent."""
 
+    def flush(self) -> None:
+        """What is to be sent has been packed already: let it go."""
+
     def forget(self, stream_id: int) -> None:
         """The stream takes no further events."""
 
@@ -119,6 +122,10 @@ class TunnelStream:
         self._owner.wake()
         if queued >= connection.settings.high_water:
             self._pause_producer()
+
+    def write_now(self, data: bytes) -> None:
+        self.write(data)
+        self._owner.flush()
 
     def half_close(self) -> None:
         if not self._gone():

@@ -46,6 +46,9 @@ class StreamTransport(Protocol):
     def write(self, data: bytes) -> None:
         """Queue body bytes of any size; they leave as credit allows. No-op when closed."""
 
+    def write_now(self, data: bytes) -> None:
+        """As ``write``, for what need not wait for more of the same turn of the reactor."""
+
     def half_close(self) -> None:
         """No more body from this side (a request's end; either side of CONNECT)."""
 

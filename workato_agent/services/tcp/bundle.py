@@ -127,7 +127,7 @@ class Bundle(Passage):
     def _write(self, data: bytes) -> None:
         if data and self._caller is not None:
             self.sent += len(data)
-            self._caller.write(data)
+            self._caller.write_now(data)
 
     def _shake_hands(self, message: bytes) -> bool:
         try:
