@@ -46,7 +46,7 @@ class Usage:
 
 
 BeginInner = Callable[[StreamTransport, str], StreamReceiver]
-"""Begins a call within a call: on this stream, with this method. See :attr:`Request.begin_inner`."""
+"""Begins a call within a call, on this stream and with this method."""
 
 
 def _no_inner(_stream: StreamTransport, _method: str) -> StreamReceiver:

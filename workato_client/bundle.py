@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from workato_tunnel.connection import Role, TunnelConnection
@@ -28,10 +29,9 @@ from workato_tunnel.settings import Settings
 
 from .websocket import GatewaySocket, problem_text
 
-SETTINGS: Final = Settings(streams=16, budget=32 * 1024 * 1024)
+SETTINGS: Final = Settings(streams=32, budget=32 * 1024 * 1024)
 ACK_SECONDS: Final = 1.0
 HELLO_SECONDS: Final = 30.0
-LONGEST_PROBLEM: Final = 64 * 1024
 
 
 class Ended(Exception):
@@ -62,20 +62,35 @@ class LocalSide(Protocol):
 
 
 class Channel:
-    """One connection to the target."""
+    """One connection to the target. What comes before its local side is known waits here, which is
+    no more than the stream's window."""
 
-    __slots__ = ("_bundle", "_opened", "_problem", "_refused", "_untaken", "local", "stream")
+    __slots__ = ("_bundle", "_early", "_ended", "_left", "_local", "_opened", "_over", "_refused",
+                 "_untaken", "stream")  # fmt: skip
 
     def __init__(self, bundle: Bundle, stream: int, opened: asyncio.Future[None]) -> None:
         self.stream = stream
-        self.local: LocalSide | None = None
         self._bundle = bundle
         self._opened = opened
-        self._refused = False
-        self._problem = b""
+        self._local: LocalSide | None = None
+        self._early: list[bytes] = []
+        self._ended = self._left = self._refused = False
+        self._over: str | None = None
         self._untaken = 0
 
     # -- for the local side
+
+    def begin(self, local: LocalSide) -> None:
+        """From here on ``local`` is told."""
+        self._local = local
+        early, self._early = self._early, []
+        for data in early:
+            self._hand_over(data)
+        if self._ended:
+            local.ended()
+        if self._over is not None:
+            self._local = None
+            local.closed(self._over)
 
     def send(self, data: bytes) -> None:
         """Send bytes to the target."""
@@ -84,8 +99,8 @@ class Channel:
         if self.stream in connection.streams:
             queued = connection.send_data(self.stream, data)
             bundle.wake()
-            if queued >= connection.settings.high_water and self.local is not None:
-                self.local.hold()
+            if queued >= connection.settings.high_water and self._local is not None:
+                self._local.hold()
 
     def end(self) -> None:
         """Nothing more will be sent. Called once."""
@@ -98,48 +113,76 @@ class Channel:
         size, self._untaken = self._untaken, 0
         self._bundle.consumed(self.stream, size)
 
+    def leave(self) -> None:
+        """Hear no more of it; what was sent still reaches the target."""
+        self._local = None
+        self._left = True
+        self.taken()
+
     def cancel(self) -> None:
-        """Let go of it, and hear no more of it."""
-        self.local = None
+        """Let go of it at once."""
+        self.leave()
         self._bundle.reset(self)
 
     # -- for the bundle
 
     def head(self, status: int) -> None:
-        if status == 200:
-            if not self._opened.done():
-                self._opened.set_result(None)
-        else:
+        """The agent's answer begins."""
+        if status != 200:
             self._refused = True
+        elif not self._opened.done():
+            self._opened.set_result(None)
 
     def data(self, data: bytes) -> None:
-        if self._refused:
-            self._problem = (self._problem + data)[:LONGEST_PROBLEM]
-        elif self.local is not None and not self.local.received(data):
-            self._untaken += len(data)
-            return
-        self._bundle.consumed(self.stream, len(data))
+        """Bytes of the target; or of the problem that is the answer."""
+        if self._local is not None:
+            self._hand_over(data)
+        elif self._left:
+            self._bundle.consumed(self.stream, len(data))
+        else:
+            self._early.append(data)
+
+    def end_received(self) -> None:
+        """Nothing more comes from the target."""
+        self._ended = True
+        if self._local is not None:
+            self._local.ended()
+
+    def room(self) -> None:
+        """Little waits to be sent."""
+        if self._local is not None:
+            self._local.go_on()
 
     def over(self, reason: str, *, again: bool = False) -> None:
         """Nothing follows."""
+        self._over = reason
         if not self._opened.done():
-            said = problem_text(self._problem) or reason or "the connection was refused"
+            problem = problem_text(b"".join(self._early)) if self._refused else ""
+            said = problem or reason or "the connection was refused"
             self._opened.set_exception(Ended(said, again=again))
-        local, self.local = self.local, None
+        local, self._local = self._local, None
         if local is not None:
             local.closed(reason)
+
+    def _hand_over(self, data: bytes) -> None:
+        if self._local is not None and not self._local.received(data):
+            self._untaken += len(data)
+        else:
+            self._bundle.consumed(self.stream, len(data))
 
 
 class Bundle:
     """One WebSocket with its connections (a ``Listener`` of the socket).
 
+    :param idle: called when its last connection has ended.
     :ivar since: when it was opened (``time.monotonic``).
     :ivar usable: new connections may be opened in it.
     """
 
     connection: TunnelConnection
 
-    def __init__(self, socket: GatewaySocket) -> None:
+    def __init__(self, socket: GatewaySocket, idle: Callable[[], None]) -> None:
+        self._idle = idle
         self.since = time.monotonic()
         self.usable = True
         self._socket = socket
@@ -148,7 +191,6 @@ class Bundle:
         self._channels: dict[int, Channel] = {}
         self._flushing = False
         self._room = True
-        self._received = False
         self._ack: asyncio.TimerHandle | None = None
 
     # -- what its user asks
@@ -160,9 +202,9 @@ class Bundle:
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 await self._ready
-        finally:
-            if not self._ready.done() or self._ready.exception() is not None:
-                self.leave()
+        except BaseException:
+            self.leave()
+            raise
 
     @property
     def busy(self) -> int:
@@ -211,7 +253,7 @@ class Bundle:
 
     def reset(self, channel: Channel) -> None:
         """A connection is no longer wanted."""
-        if self._channels.pop(channel.stream, None) is not None:
+        if self._take(channel.stream) is not None:
             self.connection.reset_stream(channel.stream, ErrorCode.CANCELLED)
             self.wake()
 
@@ -223,7 +265,6 @@ class Bundle:
             return
         for event in self.connection.receive_message(message, self._loop.time()):
             self._handle(event)
-        self._received = True
         if self._ack is None:
             self._ack = self._loop.call_later(ACK_SECONDS, self._acknowledge)
         self.wake()
@@ -253,20 +294,17 @@ class Bundle:
             channel = self._channels.get(event.stream)
             if channel is not None:
                 channel.data(event.data)
-            else:
-                self.consumed(event.stream, len(event.data))
         elif isinstance(event, HeadReceived):
             if (channel := self._channels.get(event.stream)) is not None:
                 channel.head(event.head.status)
         elif isinstance(event, DataEnded):
-            channel = self._channels.get(event.stream)
-            if channel is not None and channel.local is not None:
-                channel.local.ended()
+            if (channel := self._channels.get(event.stream)) is not None:
+                channel.end_received()
         elif isinstance(event, StreamFinished):
-            if (channel := self._channels.pop(event.stream, None)) is not None:
+            if (channel := self._take(event.stream)) is not None:
                 channel.over(event.trailers.detail or event.trailers.code)
         elif isinstance(event, StreamTerminated):
-            if (channel := self._channels.pop(event.stream, None)) is not None:
+            if (channel := self._take(event.stream)) is not None:
                 draining = event.reason == ErrorCode.DRAINING
                 self.usable = self.usable and not draining
                 channel.over(f"{event.reason}: {event.message}", again=draining)
@@ -284,9 +322,15 @@ class Bundle:
         while self._room and (message := connection.next_message()) is not None:
             self._socket.send(message)
             for stream in connection.take_drained():
-                channel = self._channels.get(stream)
-                if channel is not None and channel.local is not None:
-                    channel.local.go_on()
+                if (channel := self._channels.get(stream)) is not None:
+                    channel.room()
+
+    def _take(self, stream: int) -> Channel | None:
+        """A connection that ends."""
+        channel = self._channels.pop(stream, None)
+        if channel is not None and not self._channels:
+            self._idle()
+        return channel
 
     def _acknowledge(self) -> None:
         self._ack = None

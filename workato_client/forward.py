@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Final, cast
 
-from workato_tunnel.settings import DATA_SIZE, SUBPROTOCOL
+from workato_tunnel.settings import SUBPROTOCOL
 
 from .bundle import Bundle, Channel, Ended
 from .settings import Settings
@@ -17,8 +17,6 @@ from .websocket import ForwardError, GatewaySocket
 
 __all__ = ["ForwardError", "Forwarder"]
 
-READ_SIZE: Final = DATA_SIZE - 32
-"""Bytes of one read: with the heads that come before them they fit a frame of the tunnel."""
 IDLE_SECONDS: Final = 10.0
 """A WebSocket without connections is kept so long for the next one."""
 OLDEST_SECONDS: Final = 3600.0
@@ -50,7 +48,6 @@ class Forwarder:
         Raises ForwardError, OSError and TimeoutError.
         """
         (await self.open()).cancel()
-        self.look_after()
 
     async def open(self) -> Channel:
         """A connection to the profile. Raises ForwardError, OSError and TimeoutError."""
@@ -70,16 +67,6 @@ class Forwarder:
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
-    def look_after(self) -> None:
-        """A connection has ended: its WebSocket may no longer be needed."""
-        asyncio.get_running_loop().call_later(IDLE_SECONDS, self._leave_idle)
-
-    async def close(self) -> None:
-        """Cut what is open."""
-        for bundle in self._bundles:
-            bundle.leave()
-        self._bundles.clear()
-
     async def _bundle(self) -> Bundle:
         async with self._next_bundle:
             bundles = self._bundles = [each for each in self._bundles if each.usable or each.busy]
@@ -89,10 +76,13 @@ class Forwarder:
                     return bundle
             socket = GatewaySocket(self._url, self._settings.token, SUBPROTOCOL)
             await socket.open(self._tls)
-            bundle = Bundle(socket)
+            bundle = Bundle(socket, self._look_later)
             await bundle.begin()
             self._bundles.append(bundle)
             return bundle
+
+    def _look_later(self) -> None:
+        asyncio.get_running_loop().call_later(IDLE_SECONDS, self._leave_idle)
 
     def _leave_idle(self) -> None:
         for bundle in [each for each in self._bundles if not each.busy]:
@@ -104,10 +94,9 @@ class Forwarder:
         return self._settings.tls()
 
 
-class LocalConnection(asyncio.BufferedProtocol):
+class LocalConnection(asyncio.Protocol):
     """A connection to the local port. Nothing is read from it before it leads somewhere.
 
-    :ivar channel: as long as it is open.
     :ivar over: the local side is gone.
     """
 
@@ -115,11 +104,10 @@ class LocalConnection(asyncio.BufferedProtocol):
 
     def __init__(self, forwarder: Forwarder) -> None:
         self._forwarder = forwarder
-        self.channel: Channel | None = None
+        self._channel: Channel | None = None
         self.over = False
         self._ended = False
         self._full = False
-        self._buffer = memoryview(bytearray(READ_SIZE))
 
     async def open(self) -> None:
         """Lead it somewhere and begin to move bytes."""
@@ -131,11 +119,10 @@ class LocalConnection(asyncio.BufferedProtocol):
             return
         if self.over:
             channel.cancel()
-            self._forwarder.look_after()
             return
-        self.channel = channel
-        channel.local = self
+        self._channel = channel
         self.transport.resume_reading()
+        channel.begin(self)
 
     # -- what asyncio tells --------------------------------------------------------------------
 
@@ -144,39 +131,33 @@ class LocalConnection(asyncio.BufferedProtocol):
         self.transport.pause_reading()
         self._forwarder.begin(self)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self.channel is not None:
-            self.channel.send(bytes(self._buffer[:nbytes]))
+    def data_received(self, data: bytes) -> None:
+        if self._channel is not None:
+            self._channel.send(data)
 
     def eof_received(self) -> bool:
         # Asked again, should reading be resumed after the end.
-        if self.channel is not None and not self._ended:
+        if self._channel is not None and not self._ended:
             self._ended = True
-            self.channel.end()
+            self._channel.end()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.over = True
-        channel, self.channel = self.channel, None
+        channel, self._channel = self._channel, None
         if channel is not None:
-            channel.local = None
-            channel.taken()
+            channel.leave()
             if not self._ended:
                 channel.end()
-            # What it sent is still to reach the target, which may have more to say than is heard.
             asyncio.get_running_loop().call_later(LEAVE_SECONDS, channel.cancel)
-        self._forwarder.look_after()
 
     def pause_writing(self) -> None:
         self._full = True
 
     def resume_writing(self) -> None:
         self._full = False
-        if self.channel is not None:
-            self.channel.taken()
+        if self._channel is not None:
+            self._channel.taken()
 
     # -- what the channel tells ----------------------------------------------------------------
 
@@ -194,7 +175,7 @@ class LocalConnection(asyncio.BufferedProtocol):
         self.transport.resume_reading()
 
     def closed(self, reason: str) -> None:
-        self.channel = None
+        self._channel = None
         if reason:
             self._forwarder.tell(f"a connection was cut: {reason}")
         self.transport.close()

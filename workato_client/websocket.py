@@ -246,7 +246,7 @@ class GatewaySocket(asyncio.BufferedProtocol):
 
 def _problem(error: InvalidStatus) -> str:
     response = error.response
-    return problem_text(response.body or b"") or f"the gateway answered {response.status_code}"
+    return problem_text(bytes(response.body or b"")) or f"the gateway answered {response.status_code}"
 
 
 def problem_text(body: bytes) -> str:

@@ -44,9 +44,7 @@ class BinaryMessages:
     __slots__ = ("_expected", "_fragmented", "_held", "_key", "_keys", "_largest", "_left",
                  "_parts", "_protocol", "_theirs", "_whole", "answer_due", "open")  # fmt: skip
 
-    def __init__(
-        self, protocol: Protocol, *, whole: bool = False, largest: int = LARGEST
-    ) -> None:
+    def __init__(self, protocol: Protocol, *, whole: bool = False, largest: int = LARGEST) -> None:
         self.open = protocol.state is OPEN
         self._whole = whole
         self._largest = largest
@@ -184,9 +182,10 @@ class BinaryMessages:
             if event.opcode is Opcode.TEXT:
                 protocol.fail(CloseCode.UNSUPPORTED_DATA, "bytes go in binary messages")
                 self.open = False
-            elif event.opcode in (Opcode.BINARY, Opcode.CONT):
-                if event.data or (event.fin and (self._whole or event.opcode is Opcode.BINARY)):
-                    self._add(bytes(event.data), event.fin, pieces)
+            elif event.opcode in (Opcode.BINARY, Opcode.CONT) and (
+                event.data or (event.fin and (self._whole or event.opcode is Opcode.BINARY))
+            ):
+                self._add(bytes(event.data), event.fin, pieces)
         if protocol.state is not OPEN:
             self.open = False
 

@@ -27,7 +27,7 @@ from workato_tunnel.windows import CreditBudget
 from ...requests import BeginInner, CallerLine, Passage
 
 METHOD: Final = "CONNECT"
-"""Of the inner calls (RFC 9110, section 9.3.6): bytes both ways, without a WebSocket of their own."""
+"""Of the inner calls (RFC 9110, section 9.3.6): bytes both ways, as they are."""
 SETTINGS: Final = Settings(streams=64, budget=16 * 1024 * 1024, retained=4 * 1024 * 1024)
 
 
@@ -82,9 +82,7 @@ class Bundle(Passage):
             elif not self._shake_hands(message):
                 break
         if messages.answer_due:
-            self._write(messages.answers())
-        if not messages.open:
-            self.finish()
+            self._answer()
 
     def end_received(self) -> None:
         self.finish()
@@ -123,6 +121,11 @@ class Bundle(Passage):
             done.callback(None)
 
     # -- inside
+
+    def _answer(self) -> None:
+        self._write(self._messages.answers())
+        if not self._messages.open:
+            self.finish()
 
     def _write(self, data: bytes) -> None:
         if data and self._caller is not None:

@@ -173,9 +173,7 @@ class WebSocketForward(Forward):
             if ended:
                 self.end_received()
         if messages.answer_due:
-            self._send(messages.answers())
-            if not messages.open:
-                self._finish()
+            self._answer()
 
     def target_sent(self, data: bytes) -> None:
         if self._messages.open:
@@ -194,6 +192,11 @@ class WebSocketForward(Forward):
     def _fail(self, code: str, reason: str) -> None:
         idle = code == "deadline_exceeded"
         self._close(CloseCode.GOING_AWAY if idle else CloseCode.INTERNAL_ERROR, reason[:120])
+
+    def _answer(self) -> None:
+        self._send(self._messages.answers())
+        if not self._messages.open:
+            self._finish()
 
     def _close(self, code: CloseCode, reason: str = "") -> None:
         self._messages.close(code, reason)

@@ -22,7 +22,7 @@ from ..settings import DatabasePolicy
 from ..statements import Outline, Rendered
 from .base import Block, Output
 from .postgresql_connection import ThreadConnection
-from .postgresql_copyformat import CopyForm, Transform, thd_copy_form
+from .postgresql_copyformat import CopyForm, thd_copy_form
 from .postgresql_errors import statement_problem, timeout_problem, undecodable_problem
 from .postgresql_lease import Lease
 from .postgresql_literals import COUNT_COLUMN, PORTAL, checking, opening
@@ -30,7 +30,6 @@ from .postgresql_timelimit import TimeLimit
 from .postgresql_types import TypeCatalogue, result_columns
 
 _FIRST_BLOCK: Final = 16 * 1024
-_BLOCK: Final = 192 * 1024
 LIMIT: Final = 1024 * 1024
 # Compiling the projection takes a large result's first row 0.2 s, and makes it no faster.
 _AT_ONCE: Final = "SET LOCAL jit=off;"
@@ -68,9 +67,10 @@ _Item = Sequence[Column] | _Rows | _End
 class _Sink:
     """What psycopg2 writes rows to, one at a time, in the thread."""
 
-    def __init__(self, handover: Handover[_Item], change: Transform, limit: int | None) -> None:
+    def __init__(self, handover: Handover[_Item], form: CopyForm, limit: int | None) -> None:
         self._handover = handover
-        self._transform = change
+        self._transform = form.transform
+        self._block = form.block
         self._limit = limit
         self._rows: list[bytes] = []
         self._size = 0
@@ -96,7 +96,7 @@ class _Sink:
         self.count += len(rows)
         self._handover.thd_put(_Rows(data, len(rows), more), len(data))
         self._rows, self._size = [], 0
-        self._enough = min(4 * self._enough, _BLOCK)
+        self._enough = min(4 * self._enough, self._block)
 
 
 @define(eq=False)
@@ -214,7 +214,7 @@ class CopyRows:
         if form is None:
             raise NotCopyable
         self._handover.thd_put(columns, 0)
-        sink = _Sink(self._handover, form.transform, self._output.max_rows)
+        sink = _Sink(self._handover, form, self._output.max_rows)
         self._thd_read(sink, form, rendered.sql[: shape.end])
         sink.flush()
         connection.thd_run("COMMIT")

@@ -17,7 +17,7 @@ import msgspec
 from attrs import frozen
 
 from ..results import Column, Writer, unique_names
-from .postgresql_arrow import ARROW_OPTIONS, can_be_arrow, thd_arrow_transform
+from .postgresql_arrow import ARROW_BLOCK, ARROW_OPTIONS, can_be_arrow, thd_arrow_transform
 from .postgresql_projection import NOT_A_NUMBER, csv_projection, json_projection
 from .postgresql_types import PgType
 
@@ -45,12 +45,14 @@ class CopyForm:
     :ivar values: the SQL of each column.
     :ivar options: of COPY.
     :ivar transform: makes rows the body of a response.
+    :ivar block: bytes of the rows that are transformed together.
     """
 
     names: Sequence[str]
     values: Sequence[str]
     options: str
     transform: Transform
+    block: int = 192 * 1024
 
 
 def thd_copy_form(
@@ -64,7 +66,8 @@ def thd_copy_form(
     if writer.format == "arrow":
         if not can_be_arrow(kinds):
             return None
-        return CopyForm(names, names, ARROW_OPTIONS, thd_arrow_transform(columns, kinds))
+        transform = thd_arrow_transform(columns, kinds)
+        return CopyForm(names, names, ARROW_OPTIONS, transform, ARROW_BLOCK)
     project = csv_projection if writer.format == "csv" else json_projection
     found = [project(kind, name, zone) for kind, name in zip(kinds, names, strict=True)]
     values = [value for value in found if value is not None]
