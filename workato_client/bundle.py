@@ -65,7 +65,7 @@ class Channel:
     """One connection to the target. What comes before its local side is known waits here, which is
     no more than the stream's window."""
 
-    __slots__ = ("_bundle", "_early", "_ended", "_left", "_local", "_opened", "_over", "_refused",
+    __slots__ = ("_bundle", "_early", "_ended", "_gone", "_left", "_local", "_opened", "_over", "_refused",
                  "_untaken", "stream")  # fmt: skip
 
     def __init__(self, bundle: Bundle, stream: int, opened: asyncio.Future[None]) -> None:
@@ -76,6 +76,7 @@ class Channel:
         self._early: list[bytes] = []
         self._ended = self._left = self._refused = False
         self._over: str | None = None
+        self._gone = asyncio.Event()
         self._untaken = 0
 
     # -- for the local side
@@ -123,6 +124,17 @@ class Channel:
         """Let go of it at once."""
         self.leave()
         self._bundle.reset(self)
+        self._gone.set()
+
+    async def finish(self, seconds: float) -> None:
+        """End it in order, as far as the target does so within that time."""
+        self.leave()
+        self.end()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._gone.wait()
+        except TimeoutError:
+            self.cancel()
 
     # -- for the bundle
 
@@ -156,6 +168,7 @@ class Channel:
     def over(self, reason: str, *, again: bool = False) -> None:
         """Nothing follows."""
         self._over = reason
+        self._gone.set()
         if not self._opened.done():
             problem = problem_text(b"".join(self._early)) if self._refused else ""
             said = problem or reason or "the connection was refused"

@@ -19,6 +19,8 @@ __all__ = ["ForwardError", "Forwarder"]
 
 IDLE_SECONDS: Final = 10.0
 """A WebSocket without connections is kept so long for the next one."""
+PROBE_SECONDS: Final = 3.0
+"""The target has so long to answer the end of a probe with its own."""
 OLDEST_SECONDS: Final = 3600.0
 """An older WebSocket takes no new connections: the gateway ends each after a day."""
 LEAVE_SECONDS: Final = 30.0
@@ -47,7 +49,7 @@ class Forwarder:
 
         Raises ForwardError, OSError and TimeoutError.
         """
-        (await self.open()).cancel()
+        await (await self.open()).finish(PROBE_SECONDS)
 
     async def open(self) -> Channel:
         """A connection to the profile. Raises ForwardError, OSError and TimeoutError."""

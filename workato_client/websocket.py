@@ -245,8 +245,8 @@ class GatewaySocket(asyncio.BufferedProtocol):
 
 
 def _problem(error: InvalidStatus) -> str:
-    response = error.response
-    return problem_text(bytes(response.body or b"")) or f"the gateway answered {response.status_code}"
+    said = problem_text(bytes(error.response.body or b""))
+    return said or f"the gateway answered {error.response.status_code}"
 
 
 def problem_text(body: bytes) -> str:
