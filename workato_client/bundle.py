@@ -65,8 +65,8 @@ class Channel:
     """One connection to the target. What comes before its local side is known waits here, which is
     no more than the stream's window."""
 
-    __slots__ = ("_bundle", "_early", "_ended", "_gone", "_left", "_local", "_opened", "_over", "_refused",
-                 "_untaken", "stream")  # fmt: skip
+    __slots__ = ("_bundle", "_early", "_ended", "_gone", "_left", "_local", "_opened", "_over",
+                 "_refused", "_untaken", "stream")  # fmt: skip
 
     def __init__(self, bundle: Bundle, stream: int, opened: asyncio.Future[None]) -> None:
         self.stream = stream
