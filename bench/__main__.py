@@ -13,6 +13,7 @@ from demo.processes import ProgramError, clean_up_on_sigterm
 from . import (
     agent,
     beside,
+    bigfile,
     brokers,
     bulk,
     calls,
@@ -38,6 +39,7 @@ FAMILIES: dict[str, Callable[[Site], list[Result]]] = {
     "links": links.measure,
     "forward": forward.measure,
     "memory": memory.measure,
+    "bigfile": bigfile.measure,
     "agent": agent.measure,
     "messaging": messaging.measure,
 }
