@@ -1,4 +1,4 @@
-"""One big file up and down: every byte checked by SHA-256, and the memory of both ends meanwhile."""
+"""One big file up and down: every byte checked by SHA-256, and both ends' memory meanwhile."""
 
 from __future__ import annotations
 

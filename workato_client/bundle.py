@@ -29,7 +29,7 @@ from workato_tunnel.settings import Settings
 
 from .websocket import GatewaySocket, problem_text
 
-SETTINGS: Final = Settings(streams=32, budget=32 * 1024 * 1024)
+SETTINGS: Final = Settings(streams=32, budget=32 * 1024 * 1024, resumable=False)
 ACK_SECONDS: Final = 1.0
 HELLO_SECONDS: Final = 30.0
 

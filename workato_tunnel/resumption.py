@@ -29,22 +29,25 @@ FRAME_COST = 64
 
 
 class SentFrames:
-    """The frames that were handed to a socket and are not acknowledged, oldest first."""
+    """The frames that were handed to a socket and are not acknowledged, oldest first.
 
-    def __init__(self) -> None:
+    :param keep: they may have to be sent again; else they are only counted.
+    :ivar count: sequenced frames sent since the session began.
+    """
+
+    def __init__(self, *, keep: bool = True) -> None:
         self._frames: deque[bytes] = deque()
+        self._keep = keep
+        self.count = 0
         self.acknowledged = 0
         self.size = 0
 
-    @property
-    def count(self) -> int:
-        """Sequenced frames sent since the session began."""
-        return self.acknowledged + len(self._frames)
-
     def add(self, frame: bytes) -> None:
         """Keep a frame that is being sent."""
-        self._frames.append(frame)
-        self.size += len(frame) + FRAME_COST
+        self.count += 1
+        if self._keep:
+            self._frames.append(frame)
+            self.size += len(frame) + FRAME_COST
 
     def acknowledge(self, received: int) -> None:
         """Forget what the peer has. Raises RemoteProtocolError for a number that can't be."""
@@ -53,8 +56,9 @@ class SentFrames:
                 f"{received} frames acknowledged; {self.acknowledged} were, {self.count} are sent",
                 ErrorCode.PROTOCOL_ERROR,
             )
-        for _ in range(received - self.acknowledged):
-            self.size -= len(self._frames.popleft()) + FRAME_COST
+        if self._keep:
+            for _ in range(received - self.acknowledged):
+                self.size -= len(self._frames.popleft()) + FRAME_COST
         self.acknowledged = received
 
     def unacknowledged(self) -> deque[bytes]:

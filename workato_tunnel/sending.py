@@ -42,7 +42,7 @@ class SendQueue:
         self._control: deque[bytes] = deque()
         self._replay: deque[bytes] = deque()
         self._schedule = RoundRobin()
-        self._sent = SentFrames()
+        self._sent = SentFrames(keep=settings.resumable)
         self._drained: list[int] = []
         self._last_ending = 0
 

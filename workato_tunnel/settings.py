@@ -38,6 +38,7 @@ class Settings:
     ``streams`` and ``window`` are announced in HELLO: the peer may open that many streams at once
     and send that much on each before it hears of us. ``budget`` bounds the sum of all credit given
     out; what is left of it after ``streams * window`` goes to streams that need a wider window.
+    ``resumable``: what is not acknowledged is kept, at most ``retained``, for the next socket.
     """
 
     streams: int = field(default=256, validator=[ge(1), le(65536)])
@@ -45,6 +46,7 @@ class Settings:
     max_window: int = 16 * 1024 * 1024
     budget: int = 64 * 1024 * 1024
     map_size: int = field(default=60 * 1024, validator=[ge(1024), le(MAX_PAYLOAD)])
+    resumable: bool = True
     retained: int = 16 * 1024 * 1024
     control_queue: int = 4 * 1024 * 1024
     ack_frames: int = 64

@@ -28,7 +28,7 @@ from ...requests import BeginInner, CallerLine, Passage
 
 METHOD: Final = "CONNECT"
 """Of the inner calls (RFC 9110, section 9.3.6): bytes both ways, as they are."""
-SETTINGS: Final = Settings(streams=64, budget=16 * 1024 * 1024, retained=4 * 1024 * 1024)
+SETTINGS: Final = Settings(streams=64, budget=16 * 1024 * 1024, resumable=False)
 
 
 def wants_bundle(offered: str | None) -> bool:

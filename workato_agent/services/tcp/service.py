@@ -40,6 +40,7 @@ class TcpService:
     _settings: TcpSettings
     operations: tuple[str, ...] = OPERATIONS
     _links: set[TargetLink] = field(factory=set, init=False)
+    _connecting: int = field(default=0, init=False)
     _bundled: CreditBudget = field(factory=lambda: CreditBudget(BUNDLED), init=False)
 
     def operation(self, request: Request) -> str:
@@ -92,7 +93,7 @@ class TcpService:
     async def _connect(self, deadline: float) -> TargetLink:
         settings = self._settings
         self._links = {link for link in self._links if not link.gone}
-        if len(self._links) >= settings.max_connections:
+        if len(self._links) + self._connecting >= settings.max_connections:
             raise Problem(
                 "overloaded",
                 f"{settings.max_connections} connections of the profile are open",
@@ -104,10 +105,13 @@ class TcpService:
         link = TargetLink(self._reactor)
         connecting: Deferred[Any] = endpoint.connect(Factory.forProtocol(lambda: link))
         connecting.addTimeout(timeout + 1, self._reactor)
+        self._connecting += 1
         try:
             await connecting
         except (ConnectError, DNSLookupError, DeferredTimeout, OSError) as error:
             raise self._unreachable(error, timeout) from None
+        finally:
+            self._connecting -= 1
         self._links.add(link)
         return link
 
