@@ -288,7 +288,7 @@ class Bundle:
             self.wake()
 
     def closed(self, reason: str) -> None:
-        self.usable = False
+        self.usable = self._room = False
         self._over(reason or "the agent has ended the connection", again=True)
 
     # -- inside
@@ -298,6 +298,7 @@ class Bundle:
             hello = decode_hello(message)
         except RemoteProtocolError as error:
             self._ready.set_exception(Ended(f"the agent does not speak the protocol: {error}"))
+            self.leave()
             return
         self.connection = TunnelConnection(Role.GATEWAY, SETTINGS, hello.limits)
         self._ready.set_result(None)
