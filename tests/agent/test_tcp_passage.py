@@ -137,6 +137,17 @@ class ForwardTests(PassageCase):
         self.assertEqual(self.received(), [b"last words"])
         self.assert_closed(CloseCode.INTERNAL_ERROR, "ConnectionLost")
 
+    def test_a_target_that_ends_first_and_then_cuts_is_told(self) -> None:
+        for size in (1, 200_000):  # taken at once; and more than it takes
+            self.setUp()
+            self.begin()
+            self.link.readConnectionLost()
+            self.assertEqual(self.received(), [b""])
+            self.send(b"x" * size)
+            self.target.lose(ConnectionLost())
+            self.received()
+            self.assert_closed(CloseCode.INTERNAL_ERROR, "ConnectionLost")
+
     def test_a_target_that_closes_ends_both_ways_once_the_caller_ends(self) -> None:
         self.begin()
         self.target.lose(ConnectionDone())

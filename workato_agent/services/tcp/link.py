@@ -106,6 +106,9 @@ class TargetLink(Protocol):
         if self._overdue is not None:
             self._overdue.cancel()
             self._overdue = None
+        if self._ended and self.lost is not None and self._owner is not None:
+            # It had said all it had to say, and now takes nothing any more either.
+            self._owner.target_ended()
         self._end_reading()
 
     def _end_reading(self) -> None:
