@@ -81,6 +81,11 @@ class Channel:
 
     # -- for the local side
 
+    @property
+    def gone(self) -> bool:
+        """Nothing is sent or received any more."""
+        return self._gone.is_set()
+
     def begin(self, local: LocalSide) -> None:
         """From here on ``local`` is told."""
         self._local = local
@@ -209,12 +214,15 @@ class Bundle:
     # -- what its user asks
 
     async def begin(self) -> None:
-        """Exchange HELLO. Raises Ended and TimeoutError."""
+        """Exchange HELLO. Raises Ended."""
         self._socket.send(encode_hello(Hello(limits=SETTINGS.limits(), hold=0)))
         self._socket.begin(self)
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 await self._ready
+        except TimeoutError:
+            self.leave()
+            raise Ended(f"the agent has not answered within {HELLO_SECONDS:g} s") from None
         except BaseException:
             self.leave()
             raise
@@ -235,6 +243,8 @@ class Bundle:
         try:
             stream = self.connection.open_stream(Open("tcp", profile, method="CONNECT"))
         except StreamRefused as error:
+            if not self._channels:
+                self._idle()
             raise Ended(str(error), again=True) from None
         channel = self._channels[stream] = Channel(self, stream, opened)
         self.wake()
@@ -298,6 +308,7 @@ class Bundle:
             hello = decode_hello(message)
         except RemoteProtocolError as error:
             self._ready.set_exception(Ended(f"the agent does not speak the protocol: {error}"))
+            self._socket.leave()  # what comes behind it is not looked at
             return
         self.connection = TunnelConnection(Role.GATEWAY, SETTINGS, hello.limits)
         self._ready.set_result(None)
@@ -320,7 +331,9 @@ class Bundle:
             if (channel := self._take(event.stream)) is not None:
                 draining = event.reason == ErrorCode.DRAINING
                 self.usable = self.usable and not draining
-                channel.over(f"{event.reason}: {event.message}", again=draining)
+                said = event.detail or event.message
+                reason = f"{event.reason}: {said}" if said else event.reason
+                channel.over(reason, again=draining)
         elif isinstance(event, GoawayReceived):
             self.usable = False
         elif isinstance(event, ConnectionFailed):

@@ -134,7 +134,8 @@ class EndTests(ForwardCase):
         async def client(at: Scene) -> None:
             program = await at.connect()
             await until(lambda: at.gateway.accepted)
-            program.writer.transport.abort()
+            await until(lambda: at.forwarder.locals[0].transport.is_reading())
+            program.vanish()
             await until(lambda: len(seen) == 2)
 
         self.play(client, serve)

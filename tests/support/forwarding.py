@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
+from socket import SO_LINGER, SOL_SOCKET
 from typing import Any, TypeVar
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -269,6 +271,12 @@ class Local:
         """Write, and read as many bytes."""
         self.writer.write(data)
         return await self.reader.readexactly(len(data))
+
+    def vanish(self) -> None:
+        """Reset it (RST)."""
+        linger = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, linger)
+        self.writer.transport.abort()
 
 
 class Scene:
