@@ -21,6 +21,7 @@ from workato_tunnel.events import (
     GoawayReceived,
     HeadReceived,
     StreamFinished,
+    StreamOpened,
     StreamTerminated,
 )
 from workato_tunnel.frames import Hello, Open
@@ -336,6 +337,11 @@ class Bundle:
                 channel.over(reason, again=draining)
         elif isinstance(event, GoawayReceived):
             self.usable = False
+        elif isinstance(event, StreamOpened):
+            self.connection.reset_stream(
+                event.stream, ErrorCode.REFUSED, "this side takes no streams"
+            )
+            self.connection.release(event.stream)
         elif isinstance(event, ConnectionFailed):
             self.usable = False
             self._flush()

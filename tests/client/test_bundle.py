@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from tests.support.forwarding import Accepted, ForwardCase, Scene, echo, until
 from twisted.trial.unittest import SynchronousTestCase
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.utils import accept_key
 
+from tests.support.forwarding import Accepted, ForwardCase, Scene, echo, until
 from workato_client import bundle, forward, websocket
 from workato_client.forward import ForwardError
-from workato_tunnel.frames import END, Hello, Limits
+from workato_tunnel.frames import END, FrameType, Hello, Limits
 from workato_tunnel.handshake import encode_hello
 from workato_tunnel.settings import Settings
 from workato_tunnel.testing import FrameFactory, split
@@ -76,13 +76,19 @@ class MoreThanOneTests(ForwardCase):
     def test_an_agent_that_takes_no_connection_is_an_error_and_left(self) -> None:
         self.patch(forward, "IDLE_SECONDS", 0.05)
 
+        codes: list[int | None] = []
+
+        async def talk(socket: ServerConnection) -> None:
+            await socket.send(encode_hello(Hello(limits=Limits(streams=0), hold=0)))
+            await socket.wait_closed()
+            codes.append(socket.close_code)
+
         async def client(at: Scene) -> None:
             self.assertEqual(await refused(at), "all 0 streams are in use")
-            for link in at.gateway.links:
-                await asyncio.wait_for(link.over.wait(), 2)
-            self.assertEqual(at.forwarder._bundles, [])
+            await until(lambda: len(codes) == 2)
+            self.assertEqual((codes, at.forwarder._bundles), ([1000, 1000], []))
 
-        self.play(client, settings=Settings(streams=0, resumable=False))
+        self.play(client, talk=talk)
 
     def test_an_old_websocket_keeps_its_connections_and_gets_no_new_one(self) -> None:
         async def client(at: Scene) -> None:
@@ -219,9 +225,7 @@ class BreachTests(ForwardCase):
         async def talk(socket: ServerConnection) -> None:
             await socket.wait_closed()
 
-        self.assertEqual(
-            self.play(refused, talk=talk), "the agent has not answered within 0.1 s"
-        )
+        self.assertEqual(self.play(refused, talk=talk), "the agent has not answered within 0.1 s")
 
     def test_a_websocket_that_closes_before_hello_is_tried_again(self) -> None:
         calls: list[ServerConnection] = []
@@ -240,14 +244,17 @@ class BreachTests(ForwardCase):
             async def gateway(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 await reader.read()
                 writer.close()
+                ended.set()
 
+            ended = asyncio.Event()
             server = await asyncio.start_server(gateway, "127.0.0.1", 0)
-            async with server:
+            async with server, asyncio.timeout(5):
                 socket = websocket.GatewaySocket(
                     f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/", "token-1", "any"
                 )
                 with self.assertRaises(TimeoutError) as caught:
                     await socket.open(None)
+                await ended.wait()
                 return str(caught.exception)
 
         self.assertEqual(asyncio.run(whole()), "the gateway has not answered within 0.1 s")
@@ -291,7 +298,7 @@ class BreachTests(ForwardCase):
     def test_a_breach_of_the_protocol_is_answered_with_goaway_and_told(self) -> None:
         for sent in (
             FRAMES.head(99),
-            FRAMES.open(2),
+            FRAMES.open(3),
             HELLO,
             b"\x00" * 3,
             FRAMES.data(1, b"cut short")[:-1],
@@ -299,8 +306,23 @@ class BreachTests(ForwardCase):
         ):
             told, heard, code = self.breach(lambda socket, sent=sent: socket.send(sent))  # type: ignore[misc]
             self.assertIn("a connection was cut: the agent broke the protocol", told[0])
-            self.assertEqual([kind for kind, *_ in split(heard[-1])][-1], 0x03)
+            self.assertEqual([kind for kind, *_ in split(heard[-1])][-1], FrameType.GOAWAY)
             self.assertEqual(code, 1000)
+
+    def test_a_stream_that_the_agent_opens_is_refused(self) -> None:
+        answers: list[tuple[int, int]] = []
+
+        async def talk(socket: ServerConnection) -> None:
+            await socket.send(HELLO)
+            await socket.recv()
+            await socket.send(FRAMES.open(2))
+            while (FrameType.RESET, 2) not in answers:
+                for kind, _, stream, _ in split(await message(socket)):
+                    answers.append((kind, stream))
+            await socket.close(1001)
+
+        self.play(refused, talk=talk)
+        self.assertIn((FrameType.RESET, 2), answers)
 
     def test_a_breach_inside_a_stream_ends_that_one_only(self) -> None:
         async def serve(accepted: Accepted) -> None:
@@ -320,9 +342,7 @@ class BreachTests(ForwardCase):
             self.assertEqual(await bad.reader.read(), b"last")
             self.assertEqual(await good.ask(b"still there"), b"still there")
             await until(lambda: at.told)
-            self.assertEqual(
-                at.told, ["a connection was cut: stream_closed: DATA not expected"]
-            )
+            self.assertEqual(at.told, ["a connection was cut: stream_closed: DATA not expected"])
 
         self.play(client, serve)
 

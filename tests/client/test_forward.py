@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from tests.support.forwarding import (
     SECONDS,
     Accepted,
@@ -15,9 +17,6 @@ from tests.support.forwarding import (
     echo,
     until,
 )
-from twisted.trial.unittest import SynchronousTestCase
-from websockets.utils import accept_key
-
 from workato_client import forward
 from workato_client.forward import ForwardError
 
@@ -134,7 +133,7 @@ class EndTests(ForwardCase):
         async def client(at: Scene) -> None:
             program = await at.connect()
             await until(lambda: at.gateway.accepted)
-            await until(lambda: at.forwarder.locals[0].transport.is_reading())
+            await until(at.forwarder.locals[0].transport.is_reading)
             program.vanish()
             await until(lambda: len(seen) == 2)
 
