@@ -124,6 +124,8 @@ class Channel:
         """Hear no more of it; what was sent still reaches the target."""
         self._local = None
         self._left = True
+        self._untaken += sum(map(len, self._early))
+        self._early.clear()
         self.taken()
 
     def cancel(self) -> None:

@@ -140,6 +140,23 @@ class EndTests(ForwardCase):
         self.play(client, serve)
         self.assertEqual(seen, ["b''", "cancelled"])
 
+    def test_a_probe_ends_in_order_whatever_the_target_sends(self) -> None:
+        seen: list[bytes] = []
+
+        async def serve(accepted: Accepted) -> None:
+            accepted.accept()
+            accepted.write(b"x" * 1_000_000)
+            accepted.finish()
+            seen.append(await accepted.read_all())
+
+        async def client(at: Scene) -> None:
+            async with asyncio.timeout(forward.PROBE_SECONDS / 2):
+                await at.forwarder.probe()
+            await until(lambda: seen)
+
+        self.play(client, serve)
+        self.assertEqual(seen, [b""])
+
 
 class PaceTests(ForwardCase):
     def test_an_agent_that_takes_slowly_holds_back_the_program(self) -> None:
