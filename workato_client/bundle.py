@@ -21,6 +21,7 @@ from workato_tunnel.events import (
     GoawayReceived,
     HeadReceived,
     StreamFinished,
+    StreamOpened,
     StreamTerminated,
 )
 from workato_tunnel.frames import Hello, Open
@@ -81,6 +82,11 @@ class Channel:
 
     # -- for the local side
 
+    @property
+    def gone(self) -> bool:
+        """Nothing is sent or received any more."""
+        return self._gone.is_set()
+
     def begin(self, local: LocalSide) -> None:
         """From here on ``local`` is told."""
         self._local = local
@@ -118,6 +124,8 @@ class Channel:
         """Hear no more of it; what was sent still reaches the target."""
         self._local = None
         self._left = True
+        self._untaken += sum(map(len, self._early))
+        self._early.clear()
         self.taken()
 
     def cancel(self) -> None:
@@ -209,12 +217,15 @@ class Bundle:
     # -- what its user asks
 
     async def begin(self) -> None:
-        """Exchange HELLO. Raises Ended and TimeoutError."""
+        """Exchange HELLO. Raises Ended."""
         self._socket.send(encode_hello(Hello(limits=SETTINGS.limits(), hold=0)))
         self._socket.begin(self)
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 await self._ready
+        except TimeoutError:
+            self.leave()
+            raise Ended(f"the agent has not answered within {HELLO_SECONDS:g} s") from None
         except BaseException:
             self.leave()
             raise
@@ -235,6 +246,8 @@ class Bundle:
         try:
             stream = self.connection.open_stream(Open("tcp", profile, method="CONNECT"))
         except StreamRefused as error:
+            if not self._channels:
+                self._idle()
             raise Ended(str(error), again=True) from None
         channel = self._channels[stream] = Channel(self, stream, opened)
         self.wake()
@@ -298,7 +311,7 @@ class Bundle:
             hello = decode_hello(message)
         except RemoteProtocolError as error:
             self._ready.set_exception(Ended(f"the agent does not speak the protocol: {error}"))
-            self.leave()
+            self._socket.leave()  # what comes behind it is not looked at
             return
         self.connection = TunnelConnection(Role.GATEWAY, SETTINGS, hello.limits)
         self._ready.set_result(None)
@@ -321,9 +334,16 @@ class Bundle:
             if (channel := self._take(event.stream)) is not None:
                 draining = event.reason == ErrorCode.DRAINING
                 self.usable = self.usable and not draining
-                channel.over(f"{event.reason}: {event.message}", again=draining)
+                said = event.detail or event.message
+                reason = f"{event.reason}: {said}" if said else event.reason
+                channel.over(reason, again=draining)
         elif isinstance(event, GoawayReceived):
             self.usable = False
+        elif isinstance(event, StreamOpened):
+            self.connection.reset_stream(
+                event.stream, ErrorCode.REFUSED, "this side takes no streams"
+            )
+            self.connection.release(event.stream)
         elif isinstance(event, ConnectionFailed):
             self.usable = False
             self._flush()

@@ -71,9 +71,9 @@ class Forwarder:
 
     async def _bundle(self) -> Bundle:
         async with self._next_bundle:
-            bundles = self._bundles = [each for each in self._bundles if each.usable or each.busy]
+            self._leave([each for each in self._bundles if not each.usable and not each.busy])
             youngest = time.monotonic() - OLDEST_SECONDS
-            for bundle in bundles:
+            for bundle in self._bundles:
                 if bundle.usable and not bundle.full and bundle.since > youngest:
                     return bundle
             socket = GatewaySocket(self._url, self._settings.token, SUBPROTOCOL)
@@ -87,7 +87,10 @@ class Forwarder:
         asyncio.get_running_loop().call_later(IDLE_SECONDS, self._leave_idle)
 
     def _leave_idle(self) -> None:
-        for bundle in [each for each in self._bundles if not each.busy]:
+        self._leave([each for each in self._bundles if not each.busy])
+
+    def _leave(self, bundles: list[Bundle]) -> None:
+        for bundle in bundles:
             self._bundles.remove(bundle)
             bundle.leave()
 
@@ -147,8 +150,10 @@ class LocalConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.over = True
         channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.leave()
+        if channel is None:
+            return
+        channel.leave()
+        if not channel.gone:
             if not self._ended:
                 channel.end()
             asyncio.get_running_loop().call_later(LEAVE_SECONDS, channel.cancel)
@@ -177,7 +182,7 @@ class LocalConnection(asyncio.Protocol):
         self.transport.resume_reading()
 
     def closed(self, reason: str) -> None:
-        self._channel = None
+        # What the local side has not taken yet counts until it has.
         if reason:
             self._forwarder.tell(f"a connection was cut: {reason}")
         self.transport.close()

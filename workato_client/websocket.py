@@ -63,6 +63,7 @@ class GatewaySocket(asyncio.BufferedProtocol):
         self._left = False
         self._heard = True
         self._unheard = False
+        self._given_up = False
         self._overdue: asyncio.TimerHandle | None = None
         self._ping: asyncio.TimerHandle | None = None
 
@@ -84,6 +85,9 @@ class GatewaySocket(asyncio.BufferedProtocol):
                 await self._opened
         except InvalidStatus as error:
             raise ForwardError(_problem(error)) from None
+        except TimeoutError as error:
+            said = f"the gateway has not answered within {CONNECT_SECONDS:g} s"
+            raise TimeoutError(str(error) or said) from None
         except WebSocketException as error:
             raise ForwardError(f"the gateway's answer is no WebSocket: {error}") from None
         finally:
@@ -213,6 +217,7 @@ class GatewaySocket(asyncio.BufferedProtocol):
         if self._heard:
             self._heard = self._unheard = False
         elif self._unheard:
+            self._given_up = True
             self.transport.abort()
             return
         else:
@@ -238,8 +243,8 @@ class GatewaySocket(asyncio.BufferedProtocol):
             )
             if in_order:
                 listener.closed("")
-            elif self._unheard:
-                listener.closed(f"nothing has come from the gateway for {2 * PING_SECONDS} s")
+            elif self._given_up:
+                listener.closed(f"nothing has come from the gateway for {2 * PING_SECONDS:g} s")
             else:
                 listener.closed(str(self._client.close_exc))
 
