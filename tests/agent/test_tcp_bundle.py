@@ -90,6 +90,7 @@ class BundleCase(DispatcherCase):
         self.library = Protocol(CLIENT, state=State.OPEN)
         self.connections: dict[int, Connection] = {}
         self.goaways: list[str] = []
+        self.pongs: list[bytes] = []
         self.connection: TunnelConnection
         self.stream: StreamTransport
         self.answer: Answer
@@ -129,8 +130,9 @@ class BundleCase(DispatcherCase):
         self.stream.write(data)
         self.pair.flush()
 
-    def connect(self, head: Open | None = None) -> tuple[int, Connection]:
-        stream = self.connection.open_stream(head or Open("", method="CONNECT"))
+    def connect(self, head: Open | None = None, *, end: bool = False) -> tuple[int, Connection]:
+        """One more connection. What is written in its head should not matter."""
+        stream = self.connection.open_stream(head or Open("", method="CONNECT"), end)
         self.connections[stream] = Connection()
         self.exchange()
         return stream, self.connections[stream]
@@ -165,8 +167,12 @@ class BundleCase(DispatcherCase):
         self.library.receive_data(data)
         events: list[Event] = self.library.events_received()
         for event in events:
-            if isinstance(event, Frame) and event.opcode is Opcode.BINARY:
+            if not isinstance(event, Frame):
+                continue
+            if event.opcode is Opcode.BINARY:
                 self.message(bytes(event.data))
+            elif event.opcode is Opcode.PONG:
+                self.pongs.append(bytes(event.data))
         return True
 
     def message(self, message: bytes) -> None:
@@ -308,13 +314,11 @@ class ConnectionTests(BundleCase):
 
     def test_a_request_that_has_ended_already_half_closes_the_target(self) -> None:
         self.begin()
-        stream = self.connection.open_stream(Open("", method="CONNECT"), end=True)
-        self.connections[stream] = Connection()
-        self.exchange()
+        _, connection = self.connect(end=True)
         self.assertTrue(self.targets[0].transport.half_closed)
         self.targets[0].ends()
         self.exchange()
-        self.assertIsNotNone(self.connections[stream].trailers)
+        self.assertIsNotNone(connection.trailers)
 
 
 class RefusalTests(BundleCase):
