@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import CLIENT, Event, Protocol, State
@@ -63,14 +64,21 @@ class Target:
 
 
 class MemoryTcpService(TcpService):
-    """One whose targets are in memory; ``unreachable``: the next ones are not."""
+    """One whose targets are in memory.
+
+    :ivar unreachable: the next ones are not.
+    :ivar waiting: what the next ones wait for.
+    """
 
     targets: list[Target]
-    unreachable: bool
+    unreachable = False
+    waiting: Deferred[None] | None = None
 
     async def _connect(self, deadline: float) -> TargetLink:
         if self.unreachable:
             raise self._unreachable(OSError("no route"), 1)
+        if self.waiting is not None:
+            await self.waiting
         target = Target(self._reactor)
         self.targets.append(target)
         return target.link
@@ -108,7 +116,6 @@ class BundleCase(DispatcherCase):
             self.pair.clock, TcpSettings("db.intra", 5432, idle_timeout=self.idle)
         )
         self.service.targets = []
-        self.service.unreachable = False
         self.targets = self.service.targets
         profile = ServedProfile(self.service, self.admit)
         self.dispatcher.profiles = {"tcp": {"erp": profile}}

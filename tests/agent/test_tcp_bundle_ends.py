@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from websockets.frames import CloseCode
 
@@ -58,3 +59,38 @@ class EndTests(BundleCase):
         self.targets[1].ends()
         self.stream.reset("cancelled")
         self.assert_all_over()
+
+
+class ConnectingTests(BundleCase):
+    """The same while the target has not answered yet."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.begin()
+        self.service.waiting = self.waiting = Deferred(lambda _: self.cancelled.append(True))
+        self.cancelled: list[bool] = []
+        self.one, self.first = self.connect()
+
+    def test_what_the_caller_says_meanwhile_comes_behind(self) -> None:
+        self.say(self.one, b"early", end=True)
+        self.assertEqual(self.first.status, 0)
+        self.waiting.callback(None)
+        self.exchange()
+        self.assertEqual(self.first.status, 200)
+        self.assertEqual(self.targets[0].takes(), b"early")
+        self.assertTrue(self.targets[0].transport.half_closed)
+
+    def test_a_connection_that_is_reset_meanwhile_is_not_made_and_the_others_go_on(self) -> None:
+        self.service.waiting = None
+        two, _ = self.connect()
+        self.connection.reset_stream(self.one, "cancelled")
+        self.exchange()
+        self.assertEqual((self.cancelled, self.end_of("r-1.1").code), ([True], "cancelled"))
+        self.say(two, b"on")
+        self.assertEqual(self.targets[0].takes(), b"on")
+
+    def test_a_caller_that_is_gone_meanwhile_leaves_nothing_behind(self) -> None:
+        self.stream.reset("cancelled")
+        self.assert_all_over()
+        self.assertEqual(self.cancelled, [True])
+        self.assertEqual(self.targets, [])
