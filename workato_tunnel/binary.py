@@ -41,7 +41,7 @@ class BinaryMessages:
     :ivar answer_due: the library may have something to send: see :meth:`answers`.
     """
 
-    __slots__ = ("_expected", "_fragmented", "_held", "_key", "_keys", "_largest", "_left",
+    __slots__ = ("_expected", "_fragmented", "_held", "_key", "_keys", "_largest", "_late", "_left",
                  "_parts", "_protocol", "_theirs", "_whole", "answer_due", "open")  # fmt: skip
 
     def __init__(self, protocol: Protocol, *, whole: bool = False, largest: int = LARGEST) -> None:
@@ -53,6 +53,7 @@ class BinaryMessages:
         self._protocol = protocol
         self._expected = _MASKED if protocol.side is SERVER else 0
         self._held = b""  # the beginning of a frame's head
+        self._late = b""  # an answer for a time when the other side reads
         self._left = 0  # bytes still to come of a frame whose head is known
         self._key = b""  # its mask, as it stands for the next byte
         self._theirs: int | None = None  # the first byte of its head, where it is the library's
@@ -221,7 +222,18 @@ class BinaryMessages:
             self.open = False
             self._protocol.send_close(code, reason)
 
-    def answers(self) -> bytes:
-        """What the library wants sent: pongs, a close."""
+    def answers(self, *, later: bool = False) -> bytes:
+        """What the library wants sent: pongs, a close.
+
+        ``later``: the other side does not read. Nothing is to be sent then while this is open, and
+        of all pongs the last ones are kept (RFC 6455, section 5.5.3): pings must not fill memory.
+        """
         self.answer_due = False
-        return b"".join([piece for piece in self._protocol.data_to_send() if piece is not SEND_EOF])
+        pieces = [piece for piece in self._protocol.data_to_send() if piece is not SEND_EOF]
+        if later and self.open:
+            self._late = b"".join(pieces) or self._late
+            return b""
+        if self._late:
+            pieces.insert(0, self._late)
+            self._late = b""
+        return b"".join(pieces)

@@ -180,6 +180,21 @@ class ForwardTests(PassageCase):
         self.library.receive_data(bytes(self.answer.body))
         self.assertEqual([(e.opcode, e.data) for e in self.events()], [(Opcode.PONG, b"there?")])
 
+    def test_a_caller_that_only_pings_and_reads_nothing_fills_no_memory(self) -> None:
+        self.begin()
+        self.stream.pauseProducing()
+        for _ in range(100):
+            self.stream.write((b"\x89\xfd" + bytes(4) + b"x" * 125) * 500)
+            self.pair.flush()
+        waits = self.pair.agent.connection.streams[self.stream.stream_id].queued
+        self.assertLess(waits, 1024 * 1024)
+        self.stream.resumeProducing()
+        self.pair.flush()
+        self.library.receive_data(bytes(self.answer.body))
+        self.assertEqual(self.events()[-1].data, b"x" * 125)
+        self.send(b"on")
+        self.assertEqual(self.target.take(), b"on")
+
     def test_what_fails_here_ends_the_call_and_the_targets_connection(self) -> None:
         self.begin()
         self.link.write = None  # type: ignore[assignment, method-assign]

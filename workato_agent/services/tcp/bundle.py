@@ -97,6 +97,7 @@ class Bundle(Passage):
     def resumeProducing(self) -> None:
         """The caller takes again."""
         self._socket.pace(paused=False)
+        self._answer()
 
     def stopProducing(self) -> None:
         """The stream has ended, and whoever began this knows."""
@@ -123,7 +124,7 @@ class Bundle(Passage):
     # -- inside
 
     def _answer(self) -> None:
-        self._write(self._messages.answers())
+        self._write(self._messages.answers(later=self._socket.paused))
         if not self._messages.open:
             self.finish()
 
@@ -157,19 +158,22 @@ class Bundle(Passage):
 
 
 class _Socket:
-    """What the session takes for its socket (:class:`workato_tunnel.tx.outbound.Link`)."""
+    """What the session takes for its socket (:class:`workato_tunnel.tx.outbound.Link`).
+
+    :ivar paused: the caller takes slowly.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._producer: IPushProducer | None = None
-        self._paused = False
+        self.paused = False
 
     def send_message(self, message: bytes) -> None:
         self._bundle.send(message)
 
     def register(self, producer: IPushProducer) -> None:
         self._producer = producer
-        if self._paused:
+        if self.paused:
             producer.pauseProducing()
 
     def close(self, code: int, reason: str) -> None:
@@ -180,7 +184,7 @@ class _Socket:
 
     def pace(self, *, paused: bool) -> None:
         """The caller takes slowly, or again."""
-        self._paused = paused
+        self.paused = paused
         if self._producer is None:
             return
         if paused:

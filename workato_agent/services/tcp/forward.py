@@ -160,6 +160,7 @@ class WebSocketForward(Forward):
         self._messages = BinaryMessages(
             Protocol(Side.SERVER, state=State.OPEN, max_size=LARGEST),
         )
+        self._paused = False
 
     def data_received(self, data: bytes) -> None:
         messages = self._messages
@@ -174,6 +175,15 @@ class WebSocketForward(Forward):
                 self.end_received()
         if messages.answer_due:
             self._answer()
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+        super().pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        super().resumeProducing()
+        self._answer()
 
     def target_sent(self, data: bytes) -> None:
         if self._messages.open:
@@ -194,7 +204,7 @@ class WebSocketForward(Forward):
         self._close(CloseCode.GOING_AWAY if idle else CloseCode.INTERNAL_ERROR, reason[:120])
 
     def _answer(self) -> None:
-        self._send(self._messages.answers())
+        self._send(self._messages.answers(later=self._paused))
         if not self._messages.open:
             self._finish()
 

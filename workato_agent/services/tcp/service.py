@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.protocol import Factory
@@ -104,12 +104,14 @@ class TcpService:
         endpoint = HostnameEndpoint(self._reactor, settings.host, settings.port, timeout=timeout)
         link = TargetLink(self._reactor)
         connecting: Deferred[Any] = endpoint.connect(Factory.forProtocol(lambda: link))
-        connecting.addTimeout(timeout + 1, self._reactor)
+        connecting.addTimeout(timeout + 1, self._reactor, onTimeoutCancel=_timed_out)
         self._connecting += 1
         try:
             await connecting
         except (ConnectError, DNSLookupError, DeferredTimeout, OSError) as error:
             raise self._unreachable(error, timeout) from None
+        except ConnectingCancelledError as error:
+            raise CancelledError from error
         finally:
             self._connecting -= 1
         self._links.add(link)
@@ -131,3 +133,8 @@ class TcpService:
             hint=hint,
             extra={"host": host, "port": port},
         )
+
+
+def _timed_out(_cancelled: object, seconds: float) -> NoReturn:
+    # Twisted's own way takes an endpoint's ConnectingCancelledError for some other failure.
+    raise DeferredTimeout(seconds)
