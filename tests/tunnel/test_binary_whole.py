@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import CLIENT, SEND_EOF, SERVER, Protocol, Side, State
 
-from tests.support.websockets import BINARY, CONTINUATION, PING, frame
+from tests.support.websockets import BINARY, CONTINUATION, frame
 from workato_tunnel.binary import BinaryMessages
 
 LIMIT = 70_000
@@ -200,17 +200,18 @@ class MemoryTests(SynchronousTestCase):
         self.assertEqual(ours.receive(wire[-2:]), [data])
 
     def test_nothing_of_a_message_is_kept_once_it_is_complete_or_refused(self) -> None:
-        largest = 4 * 1024 * 1024
-        ours = whole(SERVER, largest)
-        half = frame(BINARY, bytes(largest // 2), masked=True, fin=False)
-        # The library keeps the last frame until the next one.
-        rest = frame(CONTINUATION, bytes(largest // 2), masked=True) + frame(PING, masked=True)
-        beyond = frame(CONTINUATION, bytes(largest // 2 + 1), masked=True)
-        before = self.kept()
-        for end in (rest, beyond):
-            self.assertEqual(ours.receive(half), [])
-            self.assertGreater(self.kept() - before, largest // 4)
+        size = 4 * 1024 * 1024
+        ours = whole(SERVER, size)
+        begin = frame(BINARY, b"x", masked=True, fin=False)
+        part = frame(CONTINUATION, bytes(size // 8), masked=True, fin=False)
+        # Whatever comes last, the library keeps.
+        for end in (frame(CONTINUATION, b"y", masked=True), frame(BINARY, b"y", masked=True)):
+            before = self.kept()
+            self.assertEqual(ours.receive(begin), [])
+            for _ in range(6):
+                self.assertEqual(ours.receive(part), [])
+            self.assertGreater(self.kept() - before, size // 2)
             ours.receive(end)
             ours.answers()
-            self.assertLess(self.kept() - before, largest // 4)
+            self.assertLess(self.kept() - before, size // 2)
         self.assertFalse(ours.open)
