@@ -29,6 +29,9 @@ _PLAIN_HEADS: Final = tuple(bytes((_BINARY, size)) for size in range(126))
 _MASKED_HEADS: Final = tuple(bytes((_BINARY, _MASKED | size)) for size in range(126))
 _KNOWN: Final = frozenset((0x0, 0x1, 0x2, 0x8, 0x9, 0xA))
 _MASKS: Final = 1024
+_SMALL: Final = 1024
+"""Parts of a message below this that follow each other are joined: each takes forty bytes more than
+its own."""
 
 
 class BinaryMessages:
@@ -134,7 +137,10 @@ class BinaryMessages:
         if not self._whole or (last and not parts):
             pieces.append(piece)
             return
-        parts.append(piece)
+        if parts and len(piece) < _SMALL and len(parts[-1]) < _SMALL:
+            parts[-1] += piece
+        else:
+            parts.append(piece)
         if last:
             pieces.append(b"".join(parts))
             parts.clear()
@@ -154,8 +160,10 @@ class BinaryMessages:
                 return 0
             unpack = _U16 if length == 126 else _U64
             length = unpack.unpack_from(data, offset + 2)[0]
-            if length > self._largest or first & 0x08:
+            if first & 0x08:
                 return -1
+        if length > self._largest:
+            return -1
         if self._expected:
             start += 4
             if start > end:
@@ -189,6 +197,8 @@ class BinaryMessages:
                 self._add(bytes(event.data), event.fin, pieces)
         if protocol.state is not OPEN:
             self.open = False
+        if not self.open:
+            self._parts.clear()
 
     # -- out -----------------------------------------------------------------------------------
 

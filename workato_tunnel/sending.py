@@ -138,7 +138,8 @@ class SendQueue:
                 size = self._send_data(
                     stream, min(quantum, credit, max(room - HEADER_SIZE, _SMALLEST_DATA)), parts
                 )
-                if 0 < stream.queued <= min(_SMALLEST_DATA, credit - size):
+                credit = stream.send.limit - stream.send.sent
+                if 0 < stream.queued <= min(_SMALLEST_DATA, credit):
                     size += self._send_data(stream, stream.queued, parts)
         elif stream.end_queued:
             size = self._send(_frame(stream, b"", False), parts)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from twisted.internet.interfaces import IPushProducer, ISSLTransport, ITCPTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides, implementer
@@ -34,7 +36,10 @@ class SocketTransport:
 
     def turn(self) -> None:
         """The reactor finds the socket writable."""
-        sent = self.handle.send(self.waiting)
+        try:
+            sent = self.handle.send(self.waiting)
+        except BlockingIOError:
+            return
         self.waiting = self.waiting[sent:]
         if not self.waiting and self.producer is not None and not self.streaming:
             self.producer.resumeProducing()
@@ -57,8 +62,14 @@ class SocketTransport:
         raise NotImplementedError
 
 
-class DirectWriterTests(SynchronousTestCase):
+class DirectCase(SynchronousTestCase):
+    """A writer over a real socket."""
+
     def setUp(self) -> None:
+        self.connect()
+
+    def connect(self) -> None:
+        """A new pair of sockets, and a writer to one of them."""
         ours, self.theirs = socket.socketpair()
         for end in (ours, self.theirs):
             end.setblocking(False)
@@ -67,17 +78,21 @@ class DirectWriterTests(SynchronousTestCase):
         self.producer = Producer()
         self.writer = DirectWriter(self.transport, self.producer)
 
-    def received(self) -> bytes:
+    def received(self, limit: int = 1 << 30) -> bytes:
+        """What has come, or that much of it."""
         data = b""
-        while True:
+        while len(data) < limit:
             try:
-                piece = self.theirs.recv(65536)
+                piece = self.theirs.recv(min(65536, limit - len(data)))
             except BlockingIOError:
                 return data
             if not piece:
                 return data
             data += piece
+        return data
 
+
+class DirectWriterTests(DirectCase):
     def test_what_the_transport_still_holds_goes_first(self) -> None:
         self.transport.waiting = b"head "
         self.writer.write(b"body ")
@@ -134,3 +149,100 @@ class DirectWriterTests(SynchronousTestCase):
             self.assertEqual((transport.producer, transport.streaming), (producer, True))
             writer.write(b"x")
             self.assertEqual(transport.waiting, b"x")
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(("write", "pieces", "gather", "turn", "read", "turn", "read")),
+        st.sampled_from((0, 1, 17, 4096, 8192, 50_000, 65_536, 200_000, 600_000)),
+    ),
+    max_size=30,
+)
+
+
+class MixtureTests(DirectCase):
+    def act(self, kind: str, size: int) -> bytes:
+        """Write in one of the ways; what was written."""
+        self.written = (self.written + 1) % 251
+        data = bytes([self.written]) * (size // 2) + b"%d" % self.written + bytes(size // 2)
+        data = data[:size]
+        if kind == "pieces":
+            cut = size // 3
+            self.writer.write_pieces((b"%x\r\n" % size, data[:cut], b"", data[cut:], b"\r\n"))
+            return b"%x\r\n%b\r\n" % (size, data)
+        (self.writer.write if kind == "write" else self.writer.gather)(data)
+        return data
+
+    @settings(max_examples=60, deadline=None)
+    @given(STEPS, st.booleans())
+    @example([("turn", 0), ("pieces", 600_000), ("read", 600_000), ("write", 1)] * 3, True)
+    @example([("turn", 0), ("gather", 1), ("write", 8192), ("pieces", 8192)] * 2, False)
+    @example([("gather", 65_536), ("gather", 1), ("read", 1), ("turn", 0), ("turn", 0)], False)
+    def test_any_mixture_keeps_the_order_loses_nothing_and_paces_the_producer(
+        self, steps: list[tuple[str, int]], unregister: bool
+    ) -> None:
+        self.connect()
+        self.written = 0
+        sent, received = b"", b""
+        for kind, size in steps:
+            if kind == "turn":
+                self.transport.turn()
+            elif kind == "read":
+                received += self.received(size)
+            else:
+                sent += self.act(kind, size)
+            told = self.producer.told
+            self.assertEqual(told, ["pause", "resume"] * (len(told) // 2) + told[len(told) & ~1 :])
+            paused = bool(told) and told[-1] == "pause"
+            if paused:
+                self.assertGreater(len(self.transport.waiting), 0)
+            else:
+                self.assertLessEqual(len(self.transport.waiting), HIGH_WATER)
+        if unregister:
+            self.writer.unregister()
+            told = list(self.producer.told)
+            for kind in ("write", "pieces", "gather"):
+                waiting = len(self.transport.waiting)
+                sent += self.act(kind, 100)
+                self.assertGreater(len(self.transport.waiting), waiting)
+        while self.transport.waiting:
+            received += self.received()
+            self.transport.turn()
+        received += self.received()
+        self.assertEqual(received, sent)
+        if unregister:
+            self.assertEqual(self.producer.told, told)
+        else:
+            self.assertNotEqual(self.producer.told[-1:], ["pause"])
+        for end in (self.transport.handle, self.theirs):
+            end.close()
+
+    def test_pieces_leave_at_once_where_nothing_waits(self) -> None:
+        self.transport.turn()
+        self.writer.write_pieces((b"5\r\n", b"hello", b"\r\n"))
+        self.assertEqual(self.received(), b"5\r\nhello\r\n")
+        self.assertEqual(self.transport.waiting, b"")
+
+    def test_what_is_gathered_waits_for_the_turn_and_so_does_what_follows(self) -> None:
+        self.transport.turn()
+        self.writer.gather(b"head ")
+        self.writer.write(b"body ")
+        self.writer.write_pieces((b"in ", b"pieces"))
+        self.assertEqual(self.received(), b"")
+        self.transport.turn()
+        self.assertEqual(self.received(), b"head body in pieces")
+        self.writer.write(b" at once")
+        self.assertEqual(self.received(), b" at once")
+
+    def test_more_pieces_than_the_kernel_takes_arrive_whole(self) -> None:
+        self.transport.turn()
+        pieces = [b"%d," % number for number in range(5000)]
+        self.writer.write_pieces(pieces)
+        self.transport.turn()
+        self.assertEqual(self.received(), b"".join(pieces))
+
+    def test_pieces_for_a_broken_socket_are_left_to_the_transport(self) -> None:
+        self.transport.turn()
+        self.theirs.close()
+        self.writer.write_pieces((b"lost", b"too"))
+        self.assertEqual(self.transport.waiting, b"losttoo")
