@@ -173,7 +173,11 @@ class LocalConnection(asyncio.Protocol):
         return not self._full
 
     def ended(self) -> None:
-        self.transport.write_eof()
+        try:
+            self.transport.write_eof()
+        except OSError:
+            # The local side has reset it, which nobody sees while nothing is read.
+            self.transport.abort()
 
     def hold(self) -> None:
         self.transport.pause_reading()

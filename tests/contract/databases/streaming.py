@@ -16,7 +16,7 @@ from workato_agent.services.database.statements import bind
 from .contract import CSV, NDJSON, DatabaseContract, NativeWriter, pause
 
 HUGE = 64 * 1024 * 1024
-COPIES = 9
+COPIES = 10
 """Of a huge value, that may be in memory at a time: as read, converted, encoded, put together and
 handed on, while the next is being read."""
 
