@@ -46,8 +46,9 @@ class Wire(StringTransport):
         self.closed = False
 
     def write(self, data: bytes) -> None:
-        self.writes += 1
-        super().write(data)
+        if not self.closed:
+            self.writes += 1
+            super().write(data)
 
     def loseConnection(self) -> None:
         self.closed = True
