@@ -137,7 +137,10 @@ class PiecesTests(TcpCase):
         # From here on within one turn of the reactor.
         stream.agent_sends(b"x" * MUCH)
         chunk = b"2000\r\n" + b"x" * MUCH + b"\r\n"
-        self.assertEqual(caller.recv(len(chunk), socket.MSG_WAITALL), chunk)
+        at_once = b""
+        while len(at_once) < len(chunk):
+            at_once += caller.recv(len(chunk) - len(at_once))
+        self.assertEqual(at_once, chunk)
         caller.setblocking(False)
         stream.agent_sends(b"few ")
         self.assertRaises(BlockingIOError, caller.recv, 1)
