@@ -177,6 +177,7 @@ class MixtureTests(DirectCase):
     @given(STEPS, st.booleans())
     @example([("turn", 0), ("pieces", 600_000), ("read", 600_000), ("write", 1)] * 3, True)
     @example([("turn", 0), ("gather", 1), ("write", 8192), ("pieces", 8192)] * 2, False)
+    @example([("gather", 65_536)], True)
     @example([("gather", 65_536), ("gather", 1), ("read", 1), ("turn", 0), ("turn", 0)], False)
     def test_any_mixture_keeps_the_order_loses_nothing_and_paces_the_producer(
         self, steps: list[tuple[str, int]], unregister: bool

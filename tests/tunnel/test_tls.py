@@ -6,7 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from OpenSSL import crypto
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from OpenSSL import SSL, crypto
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import CertificateOptions
 from twisted.internet.testing import StringTransport
@@ -15,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.certificates import write_certificates
 from tests.support.sessions import Producer
-from workato_tunnel.tx.tls import PromptTLSFactory
+from workato_tunnel.tx.tls import RECORD, PromptTLSFactory
 
 
 class Above(Protocol):
@@ -43,8 +46,9 @@ class Wire(StringTransport):
         self.closed = False
 
     def write(self, data: bytes) -> None:
-        self.writes += 1
-        super().write(data)
+        if not self.closed:
+            self.writes += 1
+            super().write(data)
 
     def loseConnection(self) -> None:
         self.closed = True
@@ -63,7 +67,9 @@ def server_options() -> CertificateOptions:
     )
 
 
-class PromptTests(SynchronousTestCase):
+class TlsCase(SynchronousTestCase):
+    """A client and a server whose handshake has not moved yet."""
+
     def setUp(self) -> None:
         self.ends: list[Any] = []
         self.wires: list[Wire] = []
@@ -73,10 +79,8 @@ class PromptTests(SynchronousTestCase):
             self.wires.append(Wire())
         for end, wire in zip(self.ends, self.wires, strict=True):
             end.makeConnection(wire)
-        self.pump()
         self.client, self.server = (end.wrappedProtocol for end in self.ends)
         self.wire = self.wires[0]
-        self.wire.writes = 0
 
     def pump(self) -> None:
         """Carry what was written across, until there is nothing more."""
@@ -86,6 +90,13 @@ class PromptTests(SynchronousTestCase):
                 wire.clear()
                 if data:
                     other.dataReceived(data)
+
+
+class PromptTests(TlsCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.pump()
+        self.wire.writes = 0
 
     def test_the_records_of_one_write_leave_together_and_at_once(self) -> None:
         self.client.transport.write(b"x" * 100_000)
@@ -119,3 +130,123 @@ class PromptTests(SynchronousTestCase):
         self.assertEqual(self.server.received, b"last")
         self.assertTrue(self.wire.closed)
         self.assertIsNone(self.wire.producer)
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(
+            st.tuples(
+                st.booleans(),
+                st.builds(
+                    lambda records, more: max(0, records * RECORD + more),
+                    st.integers(0, 5),
+                    st.integers(-2, 2) | st.integers(1000, 1100),
+                ),
+                st.booleans(),
+            ),
+            max_size=8,
+        )
+    )
+    @example([(True, RECORD, False), (True, RECORD + 1, False), (False, 2 * RECORD, True)])
+    @example([(True, 64 * RECORD, False), (True, 0, False), (True, 1, True)])
+    def test_each_write_is_one_below_and_each_side_gets_the_bytes_of_the_other(
+        self, writes: list[tuple[bool, int, bool]]
+    ) -> None:
+        sides = (self.server, self.client)
+        wanted = [b"", b""]
+        for side in sides:
+            side.received = b""
+        for number, (by_client, size, arrives) in enumerate(writes):
+            data = (b"%d " % number * size)[:size]
+            wire = self.wires[0 if by_client else 1]
+            before = wire.writes
+            sides[by_client].transport.write(data)
+            self.assertEqual(wire.writes - before, 1 if data else 0)
+            wanted[by_client] += data
+            if arrives:
+                self.pump()
+        self.pump()
+        self.assertEqual([sides[1].received, sides[0].received], wanted)
+
+    def test_an_empty_write_sends_nothing(self) -> None:
+        self.client.transport.write(b"")
+        self.client.transport.writeSequence([])
+        self.assertEqual((self.wire.writes, self.wire.value()), (0, b""))
+
+    def test_what_was_encrypted_before_tls_broke_still_leaves_and_the_connection_is_closed(
+        self,
+    ) -> None:
+        whole: Any = self.ends[0].getHandle()
+
+        class Breaking:
+            """Encrypts one record."""
+
+            records = 0
+
+            def send(self, data: bytes) -> int:
+                self.records += 1
+                if self.records > 1:
+                    raise SSL.Error([("SSL routines", "", "broken")])
+                return int(whole.send(data))
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(whole, name)
+
+        self.ends[0]._tlsConnection = Breaking()
+        self.client.transport.write(b"x" * (3 * RECORD))
+        self.assertEqual(self.wire.writes, 1)
+        self.assertTrue(self.wire.closed)
+        self.assertIsNone(self.wire.producer)
+        self.pump()
+        self.assertEqual(self.server.received, b"x" * RECORD)
+        self.client.transport.write(b"late")
+        self.assertEqual(self.wire.writes, 1)
+
+    def test_a_close_behind_a_large_write_loses_none_of_it(self) -> None:
+        self.client.transport.write(b"x" * 200_000)
+        self.client.transport.loseConnection()
+        self.client.transport.write(b"late")
+        self.pump()
+        self.assertEqual(self.server.received, b"x" * 200_000)
+        self.assertTrue(self.wire.closed)
+        self.assertTrue(self.wires[1].closed)
+
+    def test_writes_after_the_connection_is_lost_are_dropped(self) -> None:
+        transport = self.client.transport
+        self.ends[0].connectionLost(Failure(ConnectionDone()))
+        self.assertTrue(self.client.lost)
+        before = self.wire.writes
+        transport.write(b"late")
+        transport.write(bytes(100_000))
+        self.assertEqual(self.wire.writes, before)
+
+
+class BeforeTheHandshakeTests(TlsCase):
+    def test_what_is_written_is_sent_once_it_is_done(self) -> None:
+        self.client.transport.write(b"first ")
+        self.client.transport.write(b"x" * (5 * RECORD + 1))
+        self.client.transport.write(b"")
+        self.server.transport.write(b"y" * (2 * RECORD))
+        # Nothing but the client's greeting so far.
+        self.assertLess(len(self.wire.value()), RECORD)
+        self.assertEqual(self.wires[1].value(), b"")
+        self.pump()
+        self.client.transport.write(b" last")
+        self.pump()
+        self.assertEqual(self.server.received, b"first " + b"x" * (5 * RECORD + 1) + b" last")
+        self.assertEqual(self.client.received, b"y" * (2 * RECORD))
+
+    def test_a_close_waits_for_what_was_written(self) -> None:
+        self.client.transport.write(b"x" * (2 * RECORD + 5))
+        self.client.transport.loseConnection()
+        self.assertFalse(self.wire.closed)
+        self.pump()
+        self.assertEqual(self.server.received, b"x" * (2 * RECORD + 5))
+        self.assertTrue(self.wire.closed)
+
+    def test_a_broken_greeting_is_answered_with_an_alert_and_nothing_else(self) -> None:
+        self.server.transport.write(b"waits")
+        self.ends[1].dataReceived(b"\x16\x03\x01\x00\x04\x01\x00\x00\x00")
+        alert = self.wires[1].value()
+        self.assertTrue(self.wires[1].closed)
+        self.assertEqual(alert[:1], b"\x15")
+        self.assertNotIn(b"waits", alert)

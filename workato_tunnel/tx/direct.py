@@ -89,8 +89,9 @@ class DirectWriter:
                 self._producer.pauseProducing()
 
     def unregister(self) -> None:
-        """The producer has no more; what was written is still sent."""
+        """The producer has no more, and is told no more; what was written is still sent."""
         self._direct = False
+        self._socket = None
         self._transport.unregisterProducer()
 
     # -- the transport's producer
