@@ -120,10 +120,15 @@ class Passage(ABC):
 
     def __init__(self) -> None:
         self.sent = 0
+        self._caller: CallerLine | None = None
+        self._done: Deferred[None] | None = None
 
-    @abstractmethod
     def begin(self, caller: CallerLine) -> Deferred[None]:
         """Move bytes from here on. Fires when both sides have ended; cancelling it ends them."""
+        self._caller = caller
+        done: Deferred[None] = Deferred(lambda _cancelled: self.close())
+        self._done = done
+        return done
 
     @abstractmethod
     def close(self) -> None:
@@ -137,9 +142,9 @@ class Passage(ABC):
     def end_received(self) -> None:
         """Nothing more comes from the caller."""
 
-    @abstractmethod
     def lost(self) -> None:
         """The caller is gone."""
+        self._finish()
 
     @abstractmethod
     def pauseProducing(self) -> None:
@@ -149,9 +154,14 @@ class Passage(ABC):
     def resumeProducing(self) -> None:
         """The caller takes again."""
 
-    @abstractmethod
-    def stopProducing(self) -> None:
-        """The stream has ended."""
+    def stopProducing(self) -> None:  # noqa: B027 - nothing is left to do
+        """The stream has ended, and whoever began this knows."""
+
+    def _finish(self) -> None:
+        """Both sides have ended."""
+        done, self._done = self._done, None
+        if done is not None:
+            done.callback(None)
 
 
 @frozen

@@ -53,15 +53,16 @@ class Forwarder:
 
     async def open(self) -> Channel:
         """A connection to the profile. Raises ForwardError, OSError and TimeoutError."""
-        for last in (False, True):
+        again = False
+        while True:
             try:
                 bundle = await self._bundle()
                 return await bundle.open(self._profile)
             except Ended as error:
                 # An agent that goes away has not begun anything; another may take its place.
-                if last or not error.again:
+                if again or not error.again:
                     raise ForwardError(str(error)) from None
-        raise AssertionError  # pragma: no cover - the second try returns or raises
+                again = True
 
     def begin(self, local: LocalConnection) -> None:
         """Lead a connection to the profile."""

@@ -191,13 +191,18 @@ class PaceTests(BundleCase):
             self.exchange()
         self.assertEqual(total, 50 * 60_000)
 
-    def test_memory_that_was_promised_for_a_fast_connection_comes_back(self) -> None:
-        self.begin()
+    def connect_fast(self) -> int:
+        """A connection whose target takes all that comes."""
         one, _ = self.connect()
         for _ in range(40):
             self.say(one, b"x" * 200_000)
             while self.targets[0].takes():
                 self.exchange()
+        return one
+
+    def test_memory_that_was_promised_for_a_fast_connection_comes_back(self) -> None:
+        self.begin()
+        one = self.connect_fast()
         self.assertLess(self.service._bundled.left, BUNDLED)
         self.targets[0].ends()
         self.say(one, b"", end=True)
@@ -205,11 +210,7 @@ class PaceTests(BundleCase):
 
     def test_memory_that_was_promised_comes_back_from_a_caller_that_is_lost(self) -> None:
         self.begin()
-        one, _ = self.connect()
-        for _ in range(40):
-            self.say(one, b"x" * 200_000)
-            while self.targets[0].takes():
-                self.exchange()
+        one = self.connect_fast()
         self.say(one, b"x" * 500_000)
         self.assertLess(self.service._bundled.left, BUNDLED)
         self.stream.reset("cancelled")

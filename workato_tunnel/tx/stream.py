@@ -115,17 +115,21 @@ class TunnelStream:
             self._owner.wake()
 
     def write(self, data: bytes) -> None:
-        if not data or self._gone():
-            return
-        connection = self._owner.connection
-        queued = connection.send_data(self.stream_id, data)
-        self._owner.wake()
-        if queued >= connection.settings.high_water:
-            self._pause_producer()
+        if self._queue(data):
+            self._owner.wake()
 
     def write_now(self, data: bytes) -> None:
-        self.write(data)
-        self._owner.flush()
+        if self._queue(data):
+            self._owner.flush()
+
+    def _queue(self, data: bytes) -> bool:
+        if not data or self._gone():
+            return False
+        connection = self._owner.connection
+        queued = connection.send_data(self.stream_id, data)
+        if queued >= connection.settings.high_water:
+            self._pause_producer()
+        return True
 
     def half_close(self) -> None:
         if not self._gone():

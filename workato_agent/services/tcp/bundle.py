@@ -1,8 +1,7 @@
 """Many connections of one caller in one WebSocket: a session of the tunnel's own protocol in it.
 
 The caller takes the gateway's part and opens a stream for each connection. What is written at about
-the same time then travels in one message, through the gateway as well, which passes it on unseen:
-several times the small messages a second that a WebSocket for each connection allows.
+the same time then travels in one message, through the gateway as well, which passes it on unseen.
 """
 
 from __future__ import annotations
@@ -55,15 +54,11 @@ class Bundle(Passage):
         )
         self._socket = _Socket(self)
         self._session: Session | None = None
-        self._caller: CallerLine | None = None
-        self._done: Deferred[None] | None = None
 
     # -- the passage
 
     def begin(self, caller: CallerLine) -> Deferred[None]:
-        self._caller = caller
-        done: Deferred[None] = Deferred(lambda _cancelled: self.close())
-        self._done = done
+        done = super().begin(caller)
         self.send(encode_hello(Hello(limits=SETTINGS.limits(), hold=0)))
         return done
 
@@ -85,10 +80,7 @@ class Bundle(Passage):
             self._answer()
 
     def end_received(self) -> None:
-        self.finish()
-
-    def lost(self) -> None:
-        self.finish()
+        self._finish()
 
     def pauseProducing(self) -> None:
         """The caller takes slowly."""
@@ -98,9 +90,6 @@ class Bundle(Passage):
         """The caller takes again."""
         self._socket.pace(paused=False)
         self._answer()
-
-    def stopProducing(self) -> None:
-        """The stream has ended, and whoever began this knows."""
 
     # -- for the session's socket
 
@@ -113,20 +102,18 @@ class Bundle(Passage):
         """Close the WebSocket; nothing waits for the caller's own close."""
         self._messages.close(CloseCode(code), reason[:120])
         self._write(self._messages.answers())
-        self.finish()
+        self._finish()
 
-    def finish(self) -> None:
-        """The call has ended, and with it all connections."""
-        done, self._done = self._done, None
-        if done is not None:
-            done.callback(None)
+    def drop(self) -> None:
+        """End the call, and with it all connections."""
+        self._finish()
 
     # -- inside
 
     def _answer(self) -> None:
         self._write(self._messages.answers(later=self._socket.paused))
         if not self._messages.open:
-            self.finish()
+            self._finish()
 
     def _write(self, data: bytes) -> None:
         if data and self._caller is not None:
@@ -180,7 +167,7 @@ class _Socket:
         self._bundle.say_goodbye(code, reason)
 
     def abort(self) -> None:
-        self._bundle.finish()
+        self._bundle.drop()
 
     def pace(self, *, paused: bool) -> None:
         """The caller takes slowly, or again."""

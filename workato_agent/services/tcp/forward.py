@@ -24,14 +24,10 @@ class Forward(Passage):
         self._idle_timeout = idle_timeout
         self._moved = 0.0
         self._timer: IDelayedCall | None = None
-        self._caller: CallerLine | None = None
-        self._done: Deferred[None] | None = None
         self._caller_ended = self._target_ended = False
 
     def begin(self, caller: CallerLine) -> Deferred[None]:
-        self._caller = caller
-        done: Deferred[None] = Deferred(lambda _cancelled: self.close())
-        self._done = done
+        done = super().begin(caller)
         if self._idle_timeout:
             self._moved = self._clock.seconds()
             self._timer = self._clock.callLater(self._idle_timeout, self._look)
@@ -62,9 +58,6 @@ class Forward(Passage):
         else:
             self._link.end()
 
-    def lost(self) -> None:
-        self._finish()
-
     def pauseProducing(self) -> None:
         """The caller takes slowly."""
         self._link.hold()
@@ -72,9 +65,6 @@ class Forward(Passage):
     def resumeProducing(self) -> None:
         """The caller takes again."""
         self._link.go_on()
-
-    def stopProducing(self) -> None:
-        """The stream has ended, and whoever began this knows."""
 
     # -- the target
 
@@ -123,11 +113,6 @@ class Forward(Passage):
         done, self._done = self._done, None
         if done is not None:
             done.errback(Problem(code, reason))
-
-    def _finish(self) -> None:
-        done, self._done = self._done, None
-        if done is not None:
-            done.callback(None)
 
     # -- time
 
