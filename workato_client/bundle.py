@@ -195,15 +195,17 @@ class Channel:
 class Bundle:
     """One WebSocket with its connections (a ``Listener`` of the socket).
 
-    :param idle: called when its last connection has ended.
+    :param idle: called with it when its last connection has ended.
+    :ivar opened: connections that have been opened so far.
     :ivar since: when it was opened (``time.monotonic``).
     :ivar usable: new connections may be opened in it.
     """
 
     connection: TunnelConnection
 
-    def __init__(self, socket: GatewaySocket, idle: Callable[[], None]) -> None:
+    def __init__(self, socket: GatewaySocket, idle: Callable[[Bundle], None]) -> None:
         self._idle = idle
+        self.opened = 0
         self.since = time.monotonic()
         self.usable = True
         self._socket = socket
@@ -247,9 +249,10 @@ class Bundle:
             stream = self.connection.open_stream(Open("tcp", profile, method="CONNECT"))
         except StreamRefused as error:
             if not self._channels:
-                self._idle()
+                self._idle(self)
             raise Ended(str(error), again=True) from None
         channel = self._channels[stream] = Channel(self, stream, opened)
+        self.opened += 1
         self.wake()
         try:
             await opened
@@ -363,7 +366,7 @@ class Bundle:
         """A connection that ends."""
         channel = self._channels.pop(stream, None)
         if channel is not None and not self._channels:
-            self._idle()
+            self._idle(self)
         return channel
 
     def _acknowledge(self) -> None:

@@ -74,8 +74,11 @@ async def _forward(settings: Settings, profile: str, host: str, port: int) -> in
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     shown, number = server.sockets[0].getsockname()[:2]
     print(f"{shown}:{number} leads to {profile} of {settings.group}", flush=True)
-    async with server:
+    try:
         await ended.wait()
+    finally:
+        # Not ``async with``, which from Python 3.12.1 on waits for the connections that are open.
+        server.close()
     return DONE
 
 

@@ -84,11 +84,14 @@ class Forwarder:
             self._bundles.append(bundle)
             return bundle
 
-    def _look_later(self) -> None:
-        asyncio.get_running_loop().call_later(IDLE_SECONDS, self._leave_idle)
+    def _look_later(self, bundle: Bundle) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(IDLE_SECONDS, self._leave_idle, bundle, bundle.opened)
 
-    def _leave_idle(self) -> None:
-        self._leave([each for each in self._bundles if not each.busy])
+    def _leave_idle(self, bundle: Bundle, opened: int) -> None:
+        """Unless another connection has been opened in it since."""
+        if bundle in self._bundles and bundle.opened == opened:
+            self._leave([bundle])
 
     def _leave(self, bundles: list[Bundle]) -> None:
         for bundle in bundles:

@@ -134,6 +134,20 @@ class IdleTests(ForwardCase):
 
         self.play(client)
 
+    def test_the_time_begins_anew_with_each_connection(self) -> None:
+        self.patch(forward, "IDLE_SECONDS", 0.4)
+
+        async def client(at: Scene) -> None:
+            await at.forwarder.probe()
+            await asyncio.sleep(0.3)
+            await at.forwarder.probe()
+            (link,) = at.gateway.links
+            await asyncio.sleep(0.2)
+            self.assertFalse(link.over.is_set())
+            await asyncio.wait_for(link.over.wait(), 2)
+
+        self.play(client)
+
     def test_one_with_a_connection_is_not(self) -> None:
         self.patch(forward, "IDLE_SECONDS", 0.05)
 

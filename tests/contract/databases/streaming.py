@@ -16,9 +16,11 @@ from workato_agent.services.database.statements import bind
 from .contract import CSV, NDJSON, DatabaseContract, NativeWriter, pause
 
 HUGE = 64 * 1024 * 1024
-COPIES = 10
+COPIES = 9
 """Of a huge value, that may be in memory at a time: as read, converted, encoded, put together and
 handed on, while the next is being read."""
+BESIDE = 16 * 1024 * 1024
+"""What the first query of a process takes besides: modules, the allocator's own."""
 
 
 class Streaming(DatabaseContract):
@@ -135,7 +137,7 @@ class Streaming(DatabaseContract):
         async for chunk in response.body:  # type: ignore[union-attr]  # not bytes
             size += len(chunk)
         self.assertGreater(size, 12 * HUGE)
-        self.assertLess(_peak_memory(reset=False) - before, COPIES * HUGE)
+        self.assertLess(_peak_memory(reset=False) - before, COPIES * HUGE + BESIDE)
 
 
 def _peak_memory(*, reset: bool = True) -> int:
