@@ -33,6 +33,10 @@ from .websocket import GatewaySocket, problem_text
 SETTINGS: Final = Settings(streams=32, budget=32 * 1024 * 1024, resumable=False)
 ACK_SECONDS: Final = 1.0
 HELLO_SECONDS: Final = 30.0
+OPEN_SECONDS: Final = 120.0
+"""For one connection; the agent gives up the target long before."""
+LONGEST_PROBLEM: Final = 64 * 1024
+"""Bytes of a refusal that are looked at."""
 
 
 class Ended(Exception):
@@ -67,7 +71,7 @@ class Channel:
     no more than the stream's window."""
 
     __slots__ = ("_bundle", "_early", "_ended", "_gone", "_left", "_local", "_opened", "_over",
-                 "_refused", "_untaken", "stream")  # fmt: skip
+                 "_problem", "_refused", "_untaken", "stream")  # fmt: skip
 
     def __init__(self, bundle: Bundle, stream: int, opened: asyncio.Future[None]) -> None:
         self.stream = stream
@@ -77,6 +81,7 @@ class Channel:
         self._early: list[bytes] = []
         self._ended = self._left = self._refused = False
         self._over: str | None = None
+        self._problem = b""
         self._gone = asyncio.Event()
         self._untaken = 0
 
@@ -157,6 +162,9 @@ class Channel:
         """Bytes of the target; or of the problem that is the answer."""
         if self._local is not None:
             self._hand_over(data)
+        elif self._refused:
+            self._problem = (self._problem + data)[:LONGEST_PROBLEM]
+            self._bundle.consumed(self.stream, len(data))
         elif self._left:
             self._bundle.consumed(self.stream, len(data))
         else:
@@ -178,8 +186,7 @@ class Channel:
         self._over = reason
         self._gone.set()
         if not self._opened.done():
-            problem = problem_text(b"".join(self._early)) if self._refused else ""
-            said = problem or reason or "the connection was refused"
+            said = problem_text(self._problem) or reason or "the connection was refused"
             self._opened.set_exception(Ended(said, again=again))
         local, self._local = self._local, None
         if local is not None:
@@ -255,7 +262,12 @@ class Bundle:
         self.opened += 1
         self.wake()
         try:
-            await opened
+            async with asyncio.timeout(OPEN_SECONDS):
+                await opened
+        except TimeoutError:
+            channel.cancel()
+            said = f"the agent has not answered within {OPEN_SECONDS:g} s"
+            raise Ended(said) from None
         except asyncio.CancelledError:
             channel.cancel()
             raise
@@ -332,7 +344,8 @@ class Bundle:
                 channel.end_received()
         elif isinstance(event, StreamFinished):
             if (channel := self._take(event.stream)) is not None:
-                channel.over(event.trailers.detail or event.trailers.code)
+                trailers = event.trailers
+                channel.over(trailers.detail or trailers.message or trailers.code)
         elif isinstance(event, StreamTerminated):
             if (channel := self._take(event.stream)) is not None:
                 draining = event.reason == ErrorCode.DRAINING

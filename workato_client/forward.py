@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import struct
 import time
 from collections.abc import Callable
 from functools import cached_property
+from socket import SO_LINGER, SOL_SOCKET
 from typing import Final, cast
 
 from workato_tunnel.settings import SUBPROTOCOL
@@ -25,6 +27,8 @@ OLDEST_SECONDS: Final = 3600.0
 """An older WebSocket takes no new connections: the gateway ends each after a day."""
 LEAVE_SECONDS: Final = 30.0
 """The target has so long to end a connection whose local side is gone."""
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER without any time (socket(7)): the connection ends with RST instead of FIN."""
 
 
 class Forwarder:
@@ -36,7 +40,7 @@ class Forwarder:
         self._url = settings.socket_url("tcp", profile)
         self._opening: set[asyncio.Task[None]] = set()
         self._bundles: list[Bundle] = []
-        self._next_bundle = asyncio.Lock()
+        self._attempt: asyncio.Task[Bundle] | None = None
         self.tell = tell
 
     async def serve(self, host: str, port: int) -> asyncio.Server:
@@ -71,18 +75,35 @@ class Forwarder:
         task.add_done_callback(self._opening.discard)
 
     async def _bundle(self) -> Bundle:
-        async with self._next_bundle:
+        while True:
             self._leave([each for each in self._bundles if not each.usable and not each.busy])
             youngest = time.monotonic() - OLDEST_SECONDS
             for bundle in self._bundles:
                 if bundle.usable and not bundle.full and bundle.since > youngest:
                     return bundle
-            socket = GatewaySocket(self._url, self._settings.token, SUBPROTOCOL)
-            await socket.open(self._tls)
-            bundle = Bundle(socket, self._look_later)
-            await bundle.begin()
-            self._bundles.append(bundle)
-            return bundle
+            attempt = self._attempt
+            if attempt is None:
+                attempt = self._attempt = asyncio.create_task(self._connect())
+                attempt.add_done_callback(self._attempted)
+                # Even where it has no room: opening a connection in it says so.
+                return await asyncio.shield(attempt)
+            # All that wait for it learn of its failure together.
+            await asyncio.shield(attempt)
+
+    async def _connect(self) -> Bundle:
+        socket = GatewaySocket(self._url, self._settings.token, SUBPROTOCOL)
+        await socket.open(self._tls)
+        bundle = Bundle(socket, self._look_later)
+        await bundle.begin()
+        self._bundles.append(bundle)
+        # Who wanted it may have gone.
+        self._look_later(bundle)
+        return bundle
+
+    def _attempted(self, attempt: asyncio.Task[Bundle]) -> None:
+        self._attempt = None
+        if not attempt.cancelled():
+            attempt.exception()  # which nobody waits for any more, if all have gone
 
     def _look_later(self, bundle: Bundle) -> None:
         loop = asyncio.get_running_loop()
@@ -156,6 +177,9 @@ class LocalConnection(asyncio.Protocol):
         channel, self._channel = self._channel, None
         if channel is None:
             return
+        if exc is not None:
+            channel.cancel()
+            return
         channel.leave()
         if not channel.gone:
             if not self._ended:
@@ -190,7 +214,12 @@ class LocalConnection(asyncio.Protocol):
         self.transport.resume_reading()
 
     def closed(self, reason: str) -> None:
-        # What the local side has not taken yet counts until it has.
         if reason:
             self._forwarder.tell(f"a connection was cut: {reason}")
-        self.transport.close()
+            # What has come so far is not all there is, and must not look so.
+            socket = self.transport.get_extra_info("socket")
+            socket.setsockopt(SOL_SOCKET, SO_LINGER, _RESET_ON_CLOSE)
+            self.transport.abort()
+        else:
+            # What the local side has not taken yet counts until it has.
+            self.transport.close()

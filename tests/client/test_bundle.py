@@ -102,6 +102,44 @@ class MoreThanOneTests(ForwardCase):
 
         self.play(client)
 
+    def test_connections_that_wait_for_one_websocket_learn_of_its_failure_together(self) -> None:
+        self.patch(bundle, "HELLO_SECONDS", 0.3)
+        asked: list[ServerConnection] = []
+
+        async def talk(socket: ServerConnection) -> None:
+            asked.append(socket)
+            await socket.wait_closed()
+
+        async def client(at: Scene) -> None:
+            said = await asyncio.gather(*(refused(at) for _ in range(20)))
+            self.assertEqual(set(said), {"the agent has not answered within 0.3 s"})
+            self.assertEqual(len(asked), 1)
+
+        self.play(client, talk=talk)
+
+    def test_who_leaves_while_a_websocket_is_made_leaves_it_to_the_others(self) -> None:
+        async def client(at: Scene) -> None:
+            first = asyncio.create_task(at.forwarder.open())
+            second = asyncio.create_task(at.forwarder.open())
+            await asyncio.sleep(0)
+            first.cancel()
+            await (await second).finish(1)
+            self.assertEqual([len(link.accepted) for link in at.gateway.links], [1])
+
+        self.play(client)
+
+    def test_a_websocket_that_nobody_waits_for_any_more_is_closed_after_a_while(self) -> None:
+        self.patch(forward, "IDLE_SECONDS", 0.1)
+
+        async def client(at: Scene) -> None:
+            alone = asyncio.create_task(at.forwarder.open())
+            await asyncio.sleep(0)
+            alone.cancel()
+            await until(lambda: at.gateway.links)
+            await asyncio.wait_for(at.gateway.links[0].over.wait(), 2)
+
+        self.play(client)
+
     def test_one_that_drops_before_an_answer_is_tried_again(self) -> None:
         async def serve(accepted: Accepted) -> None:
             if accepted.link.first:
@@ -183,7 +221,7 @@ class SignsOfLifeTests(ForwardCase):
             await program.ask(b"hello")
             transport = at.gateway.links[0].socket.transport
             transport.pause_reading()
-            self.assertEqual(await program.reader.read(), b"")
+            self.assertTrue(await program.reset())
             said = "a connection was cut: nothing has come from the gateway for 0.2 s"
             self.assertEqual(at.told, [said])
             transport.abort()
@@ -199,7 +237,7 @@ class SignsOfLifeTests(ForwardCase):
             (each,) = at.forwarder._bundles
             await until(lambda: each._socket._unheard and each._socket._heard)
             await at.gateway.links[0].drop()
-            self.assertEqual(await program.reader.read(), b"")
+            self.assertTrue(await program.reset())
             (told,) = at.told
             self.assertNotIn("nothing has come", told)
 
@@ -297,7 +335,9 @@ class BreachTests(ForwardCase):
                 closed.append(socket)
 
         async def client(at: Scene) -> list[str]:
-            self.assertEqual(await (await at.connect()).reader.read(), b"last")
+            program = await at.connect()
+            self.assertEqual(await program.reader.readexactly(4), b"last")
+            self.assertTrue(await program.reset())
             await until(lambda: closed)
             return at.told
 

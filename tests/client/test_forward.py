@@ -17,7 +17,7 @@ from tests.support.forwarding import (
     echo,
     until,
 )
-from workato_client import forward
+from workato_client import bundle, forward
 from workato_client.forward import ForwardError
 
 LARGE = 20_000_000
@@ -118,7 +118,9 @@ class EndTests(ForwardCase):
         self.play(client, serve)
         self.assertEqual(got, [b"x" * 3_000_000])
 
-    def test_a_program_that_vanishes_leaves_the_target_a_while_and_then_cuts(self) -> None:
+    def test_a_target_that_does_not_end_after_a_program_has_closed_is_cut_after_a_while(
+        self,
+    ) -> None:
         self.patch(forward, "LEAVE_SECONDS", 0.1)
         seen: list[str] = []
 
@@ -126,7 +128,34 @@ class EndTests(ForwardCase):
             accepted.accept()
             try:
                 seen.append(str(await accepted.read_all()))
+                await until(lambda: at_end)
+                accepted.write(b"x" * LARGE)
                 await accepted.read()
+            except Cut as cut:
+                seen.append(str(cut))
+
+        at_end: list[bool] = []
+
+        async def client(at: Scene) -> None:
+            program = await at.connect()
+            await until(lambda: at.gateway.accepted)
+            await until(at.forwarder.locals[0].transport.is_reading)
+            program.writer.write_eof()
+            await until(lambda: seen)
+            program.writer.close()
+            at_end.append(True)
+            await until(lambda: len(seen) == 2)
+
+        self.play(client, serve)
+        self.assertEqual(seen, ["b''", "cancelled"])
+
+    def test_a_program_that_vanishes_is_not_taken_for_one_that_has_said_all(self) -> None:
+        seen: list[str] = []
+
+        async def serve(accepted: Accepted) -> None:
+            accepted.accept()
+            try:
+                seen.append(str(await accepted.read_all()))
             except Cut as cut:
                 seen.append(str(cut))
 
@@ -135,10 +164,10 @@ class EndTests(ForwardCase):
             await until(lambda: at.gateway.accepted)
             await until(at.forwarder.locals[0].transport.is_reading)
             program.vanish()
-            await until(lambda: len(seen) == 2)
+            await until(lambda: seen)
 
         self.play(client, serve)
-        self.assertEqual(seen, ["b''", "cancelled"])
+        self.assertEqual(seen, ["cancelled"])
 
     def test_a_probe_ends_in_order_whatever_the_target_sends(self) -> None:
         seen: list[bytes] = []
@@ -208,7 +237,10 @@ class PaceTests(ForwardCase):
 
 class CutTests(ForwardCase):
     async def hear(self, at: Scene) -> list[str]:
-        self.assertEqual(await (await at.connect()).reader.read(), b"last")
+        """What is told of a connection that is cut behind "last"."""
+        program = await at.connect()
+        self.assertEqual(await program.reader.readexactly(4), b"last")
+        self.assertTrue(await program.reset())
         return at.told
 
     def test_trailers_that_say_why_are_told(self) -> None:
@@ -227,7 +259,11 @@ class CutTests(ForwardCase):
             accepted.write(b"last")
             accepted.finish()
 
-        self.assertEqual(self.play(self.hear, serve), [])
+        async def client(at: Scene) -> list[str]:
+            self.assertEqual(await (await at.connect()).reader.read(), b"last")
+            return at.told
+
+        self.assertEqual(self.play(client, serve), [])
 
     def test_a_reset_is_told(self) -> None:
         async def serve(accepted: Accepted) -> None:
@@ -295,6 +331,32 @@ class RefusalTests(ForwardCase):
             return at.told
 
         self.assertEqual(self.play(client, serve), ["policy_denied: not now"])
+
+    def test_a_problem_of_any_length_is_the_answer(self) -> None:
+        async def serve(accepted: Accepted) -> None:
+            accepted.accept(403)
+            accepted.write(b'{"code": "policy_denied", "detail": "%s"}' % (b"x" * LARGE))
+            accepted.finish()
+
+        self.assertEqual(self.play(self.refused, serve), "the connection was refused")
+
+    def test_an_agent_that_never_answers_is_given_up(self) -> None:
+        self.patch(bundle, "OPEN_SECONDS", 0.1)
+        seen: list[str] = []
+
+        async def serve(accepted: Accepted) -> None:
+            try:
+                await accepted.read()
+            except Cut as cut:
+                seen.append(str(cut))
+
+        async def client(at: Scene) -> str:
+            said = await self.refused(at)
+            await until(lambda: seen)
+            return said
+
+        self.assertEqual(self.play(client, serve), "the agent has not answered within 0.1 s")
+        self.assertEqual(seen, ["cancelled"])
 
     def test_a_refusal_without_words_is_one(self) -> None:
         async def serve(accepted: Accepted) -> None:

@@ -272,6 +272,14 @@ class Local:
         self.writer.write(data)
         return await self.reader.readexactly(len(data))
 
+    async def reset(self) -> bool:
+        """Read to the end: whether it is one of a connection that is cut (RST)."""
+        try:
+            await self.reader.read()
+        except ConnectionResetError:
+            return True
+        return False
+
     def vanish(self) -> None:
         """Reset it (RST)."""
         linger = struct.pack("ii", 1, 0)

@@ -27,7 +27,14 @@ from ...requests import BeginInner, CallerLine, Passage
 
 METHOD: Final = "CONNECT"
 """Of the inner calls (RFC 9110, section 9.3.6): bytes both ways, as they are."""
-SETTINGS: Final = Settings(streams=64, budget=16 * 1024 * 1024, resumable=False)
+SETTINGS: Final = Settings(
+    streams=64,
+    budget=16 * 1024 * 1024,
+    resumable=False,
+    # Each stream makes a connection to the target; those who only open and reset are slowed down.
+    resets_burst=1000,
+    resets_per_second=100.0,
+)
 
 
 def wants_bundle(offered: str | None) -> bool:
