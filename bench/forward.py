@@ -1,4 +1,8 @@
-"""Raw TCP: pgbench and a bulk download through ``onprem forward``, beside port forwards of SSH."""
+"""Raw TCP: pgbench and a bulk download through ``onprem forward``, beside port forwards of SSH.
+
+And beside a chain of as many of Twisted's own bare forwards as our way has processes: what is left
+when there is no TLS, no frame, no policy and no resumption.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from .results import Result, Target, compared, interleaved
 from .site import GROUP, Site
 from .transfers import download, transfer
 
+_BARE = "Twisted's bare forward, three in a row"
 _CLIENTS = 16
 _SECONDS = 5
 _RATE = re.compile(r"^tps = ([\d.]+)", re.MULTILINE)
@@ -76,6 +81,7 @@ def _ways(site: Site, running: list[Background], target: int, profile: str) -> d
         Way("direct", target),
         start_ssh(folder, running, target),
         start_asyncssh(folder, running, target),
+        _start_bare(folder, running, target),
     ]
     if not site.peers_only:
         ways.append(_start_ours(site, folder, running, profile))
@@ -98,6 +104,21 @@ def _start_ours(site: Site, folder: Path, running: list[Background], profile: st
     running.append(forward)
     forward.wait_for_port(port)
     return Way("ours", port)
+
+
+def _start_bare(folder: Path, running: list[Background], target: int) -> Way:
+    for _ in range(3):
+        port = free_port()
+        forward = Background.start(
+            f"bare-{port}",
+            [command("twist"), "portforward", f"--port=tcp:{port}:interface=127.0.0.1",
+             "--host=127.0.0.1", f"--dest_port={target}"],
+            cwd=folder,
+        )  # fmt: skip
+        running.append(forward)
+        forward.wait_for_port(port)
+        target = port
+    return Way(_BARE, target)
 
 
 def _pgbench(site: Site, port: int, *options: str) -> str:
